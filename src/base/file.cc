@@ -10,6 +10,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/atomic_file.h"
+
 namespace quench {
 namespace {
 
@@ -65,26 +67,9 @@ Result<std::string> read_file(const std::string& path) {
 }
 
 Result<void> write_file_atomic(const std::string& path, std::string_view bytes) {
-  const std::string temporary = fmt::format("{}.{}.tmp", path, ::getpid());
-  const Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (fd.get() < 0) return os_error("create", temporary);
-  size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t n = ::write(fd.get(), bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      auto error = os_error("write", temporary);
-      ::unlink(temporary.c_str());
-      return error;
-    }
-    done += static_cast<size_t>(n);
-  }
-  if (::fsync(fd.get()) != 0 || ::rename(temporary.c_str(), path.c_str()) != 0) {
-    auto error = os_error("write", path);
-    ::unlink(temporary.c_str());
-    return error;
-  }
-  return {};
+  QUENCH_TRY(AtomicFile file, AtomicFile::create(path, static_cast<int64_t>(bytes.size())));
+  QUENCH_TRY_VOID(file.write_at(0, std::as_bytes(std::span(bytes))));
+  return file.commit();
 }
 
 bool file_exists(const std::string& path) {

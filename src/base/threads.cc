@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -38,7 +39,9 @@ double cgroup_cpus() {
   if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2) {
     std::string first;
     v2 >> first >> period;
-    return first == "max" ? 1e9 : quota_cpus(std::atof(first.c_str()), period);
+    // "max" is no number and leaves -1: no quota.
+    std::from_chars(first.data(), first.data() + first.size(), quota);
+    return quota_cpus(quota, period);
   }
   std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
   std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
