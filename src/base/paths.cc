@@ -1,0 +1,31 @@
+#include "base/paths.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <vector>
+
+namespace quench {
+
+Result<std::string> data_path(const std::string& relative) {
+  namespace fs = std::filesystem;
+  std::vector<fs::path> roots;
+  if (const char* env = std::getenv("QUENCH_DATA"); env != nullptr && *env != '\0') {
+    roots.emplace_back(env);
+  } else {
+    std::error_code error;
+    const fs::path executable = fs::read_symlink("/proc/self/exe", error);
+    const fs::path folder = executable.parent_path();
+    roots = {folder / ".." / "share" / "quench", folder / "..", folder};
+  }
+  for (const fs::path& root : roots) {
+    std::error_code error;
+    const fs::path candidate = fs::weakly_canonical(root / relative, error);
+    if (!error && fs::exists(candidate, error)) return candidate.string();
+  }
+  return fail(ErrorCode::kNotFound,
+              "The shipped file \"{}\" is not where quench looks ({}); reinstall it, or name its "
+              "folder in QUENCH_DATA.",
+              relative, roots.front().lexically_normal().string());
+}
+
+}  // namespace quench

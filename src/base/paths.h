@@ -1,0 +1,14 @@
+// Where the files that ship with quench are: models/demo, tasks/, recipes/, hardware/, texts/.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+
+namespace quench {
+
+// The path of a shipped file or directory such as "models/demo": under $QUENCH_DATA when set, else
+// beside the executable, installed (../share/quench) or in the source tree.
+Result<std::string> data_path(const std::string& relative);
+
+}  // namespace quench

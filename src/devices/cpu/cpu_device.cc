@@ -1,0 +1,125 @@
+#include "devices/cpu/cpu_device.h"
+
+#include <fmt/ranges.h>
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <vector>
+
+#include "base/bytes.h"
+#include "devices/cpu/isa.h"
+
+namespace quench {
+namespace {
+
+bool always() { return true; }
+
+constexpr IsaLevel kLevels[] = {
+    {"ref", always, apply_ref},
+};
+
+Result<const IsaLevel*> choose_level(const DeviceOptions& options) {
+  std::string wanted = options.isa;
+  if (const char* env = std::getenv("QUENCH_ISA"); wanted.empty() && env != nullptr) wanted = env;
+  const IsaLevel* best = nullptr;
+  std::vector<std::string> names;
+  for (const IsaLevel& level : kLevels) {
+    if (level.supported()) {
+      names.emplace_back(level.name);
+      best = &level;
+    }
+    if (wanted == level.name) {
+      if (level.supported()) return &level;
+      return fail(ErrorCode::kDeviceUnavailable, "This CPU has no {}; it has {}.", wanted,
+                  fmt::join(names, ", "));
+    }
+  }
+  if (wanted.empty()) return best;
+  return fail(ErrorCode::kInvalidArgument, "Unknown ISA level \"{}\"; this CPU has {}.", wanted,
+              fmt::join(names, ", "));
+}
+
+class CpuDevice : public Device {
+ public:
+  CpuDevice(const IsaLevel& level, int num_threads) : level_(level), team_(num_threads) {
+    for (const IsaLevel& candidate : kLevels) {
+      candidate.apply(table_);
+      if (&candidate == &level) break;
+    }
+  }
+
+  std::string name() const override { return "cpu"; }
+  std::string isa() const override { return level_.name; }
+  int num_workers() const override { return team_.num_threads(); }
+
+  Result<Buffer> allocate(int64_t size_bytes) override {
+    const int64_t rounded = std::max<int64_t>(round_up(size_bytes, 64), 64);
+    // Anonymous pages come zeroed and cost nothing until touched, so planned address space is not
+    // resident early.
+    void* data = ::mmap(nullptr, static_cast<size_t>(rounded), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) {
+      return fail(ErrorCode::kOutOfMemory,
+                  "Cannot allocate {} bytes on the CPU; `quench inspect` shows what a model takes.",
+                  size_bytes);
+    }
+    allocated_bytes_ += size_bytes;
+    return Buffer(this, static_cast<std::byte*>(data), size_bytes);
+  }
+  int64_t allocated_bytes() const override { return allocated_bytes_; }
+  void upload(std::byte* to, const std::byte* from, int64_t size_bytes) override {
+    std::memcpy(to, from, static_cast<size_t>(size_bytes));
+  }
+  void download(std::byte* to, const std::byte* from, int64_t size_bytes) override {
+    std::memcpy(to, from, static_cast<size_t>(size_bytes));
+  }
+  void run(const std::function<void(const OpContext&)>& body) override {
+    team_.run([&](const Worker& worker) { body(OpContext{worker, nullptr}); });
+  }
+  const Ops& ops() const override { return table_.ops; }
+  const Phases& phases() const override { return table_.phases; }
+  std::span<const MatmulKernel* const> matmul_kernels() const override {
+    return table_.matmul_kernels;
+  }
+
+ private:
+  void release(std::byte* data, int64_t size_bytes) override {
+    ::munmap(data, static_cast<size_t>(std::max<int64_t>(round_up(size_bytes, 64), 64)));
+    allocated_bytes_ -= size_bytes;
+  }
+
+  const IsaLevel& level_;
+  ThreadTeam team_;
+  CpuTable table_{};
+  int64_t allocated_bytes_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> open_cpu_device(const DeviceOptions& options) {
+  QUENCH_TRY(const IsaLevel* level, choose_level(options));
+  if (options.num_threads < 0 || options.num_threads > 1024) {
+    return fail(ErrorCode::kInvalidArgument, "--threads must be between 1 and 1024, found {}.",
+                options.num_threads);
+  }
+  const int num_threads = options.num_threads > 0 ? options.num_threads : available_cpus();
+  return std::unique_ptr<Device>(std::make_unique<CpuDevice>(*level, num_threads));
+}
+
+std::string describe_cpu() {
+  std::string model = "unknown CPU";
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.starts_with("model name")) {
+      model = line.substr(line.find(':') + 2);
+      break;
+    }
+  }
+  const auto level = choose_level(DeviceOptions{});
+  return fmt::format("{}, {} CPUs, ISA level {}", model, available_cpus(),
+                     level ? (*level)->name : "none");
+}
+
+}  // namespace quench

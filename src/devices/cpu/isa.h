@@ -1,0 +1,29 @@
+// The ISA levels of the CPU device: an ordered array, lowest first. Each level starts from the
+// table of the level below and overwrites what it does better. Adding a level is a folder and a row
+// here.
+#pragma once
+
+#include <vector>
+
+#include "devices/matmul.h"
+#include "devices/ops.h"
+#include "devices/phases.h"
+
+namespace quench {
+
+struct CpuTable {
+  Ops ops;
+  Phases phases;
+  std::vector<const MatmulKernel*> matmul_kernels;  // in order of preference
+};
+
+struct IsaLevel {
+  const char* name;
+  bool (*supported)();             // the required CPU bits, all of them
+  void (*apply)(CpuTable& table);  // overrides rows of the level below
+};
+
+// devices/cpu/ref
+void apply_ref(CpuTable& table);
+
+}  // namespace quench

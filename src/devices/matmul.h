@@ -1,0 +1,63 @@
+// Matmul: the one op chosen per weight, once, at load. A kernel owns its memory layout behind
+// pack(); nobody else knows whether a weight is packed or how. y = x W^T + bias with m tokens, n
+// out features, k in features.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "devices/ops.h"
+#include "devices/tensor.h"
+
+namespace quench {
+
+struct MatmulKernel;
+
+// A matrix [n, k], or a stack of experts [num_experts, n, k], packed for one kernel of one device.
+// Does not own its memory (the Model does).
+struct Weight {
+  const MatmulKernel* kernel = nullptr;
+  const Format* format = nullptr;
+  int64_t num_experts = 1;
+  int64_t n = 0;
+  int64_t k = 0;
+  std::byte* packed = nullptr;  // num_experts * packed_bytes
+  int64_t packed_bytes = 0;     // of one matrix
+  const float* bias = nullptr;  // [n], or null
+
+  explicit operator bool() const { return kernel != nullptr; }
+};
+
+// Weights that share an input (q, k, v; gate, up) go in one call, so that a kernel that quantizes
+// its input does it once.
+struct MatmulArgs {
+  const float* x;                // [m, k], or, routed, [tokens, k]
+  const Weight* const* weights;  // [num_weights], all with the same k and num_experts
+  float* const* y;               // [num_weights] of [m, n]
+  int64_t num_weights;
+  int64_t m;
+  // Stacks of experts: sorted row r uses x[rows[r]] (null: x[r]) and the expert e with begin[e] <=
+  // r < begin[e + 1]. Both null for plain matrices. m is then begin[num_experts].
+  const int32_t* expert_begin;  // [num_experts + 1]
+  const int32_t* rows;          // [m]
+};
+
+struct MatmulKernel {
+  const char* name;
+  bool (*accepts)(const Format& format, int64_t n, int64_t k);
+  int64_t (*packed_bytes)(const Format& format, int64_t n, int64_t k);
+  // Packs rows [row_begin, row_begin + num_rows) of one [n, k] matrix; `source` is canonical and
+  // begins at row_begin. row_begin is a multiple of kPackRows; the calls of one matrix may come in
+  // any order, each row once.
+  void (*pack)(const Tensor& source, int64_t n, int64_t row_begin, std::byte* packed);
+  // y[i] = row ids[i] of a packed matrix, decoded: the embedding look-up. Every id is in [0, n).
+  void (*gather)(const OpContext&, const Weight& weight, const int32_t* ids, int64_t num_ids,
+                 float* y);
+  void (*run)(const OpContext&, const MatmulArgs&);
+};
+
+// Rows per packing step: a multiple of every kernel's strip height and of every format's tile
+// height.
+constexpr int64_t kPackRows = 128;
+
+}  // namespace quench

@@ -1,0 +1,93 @@
+#include "devices/phases.h"
+
+namespace quench {
+namespace {
+
+template <size_t N>
+void run_shared(const OpContext& context, const float* x, const Weight* const (&weights)[N],
+                float* const (&y)[N], int64_t m) {
+  weights[0]->kernel->run(context, {x, weights, y, static_cast<int64_t>(N), m, nullptr, nullptr});
+}
+
+// Weights that share an input may still have different kernels (mixed precision): then one call
+// each.
+template <size_t N>
+void matmul_list(const OpContext& context, const float* x, const Weight* const (&weights)[N],
+                 float* const (&y)[N], int64_t m) {
+  bool same_kernel = true;
+  for (const Weight* weight : weights) same_kernel &= weight->kernel == weights[0]->kernel;
+  if (same_kernel) {
+    run_shared(context, x, weights, y, m);
+    return;
+  }
+  for (size_t i = 0; i < N; ++i) run_matmul(context, *weights[i], x, y[i], m);
+}
+
+void attn_in(const OpContext& context, const Ops& ops, const AttnInArgs& a) {
+  const int64_t tokens = a.batch.num_tokens;
+  ops.rms_norm(context, {a.x, a.norm_weight, a.normed, tokens, a.hidden, a.eps});
+  context.worker.wait();
+  matmul_list(context, a.normed, {a.q, a.k, a.v}, {a.q_out, a.k_out, a.v_out}, tokens);
+  context.worker.wait();
+  if (a.q_norm != nullptr) {
+    ops.rms_norm(context, {a.q_out, a.q_norm, a.q_out, tokens * a.heads, a.head_dim, a.eps});
+    ops.rms_norm(context, {a.k_out, a.k_norm, a.k_out, tokens * a.kv_heads, a.head_dim, a.eps});
+    context.worker.wait();
+  }
+  ops.rope(context, {a.q_out, a.cos_sin, tokens, a.heads, a.head_dim, a.rotary_dim});
+  ops.rope(context, {a.k_out, a.cos_sin, tokens, a.kv_heads, a.head_dim, a.rotary_dim});
+  context.worker.wait();
+  ops.kv_store(context, {a.k_out, a.v_out, a.pages, a.batch, a.kv_heads, a.head_dim});
+  context.worker.wait();
+}
+
+void project_and_add(const OpContext& context, const Ops& ops, const Weight& weight,
+                     const float* in, float* projected, float* x, int64_t tokens) {
+  run_matmul(context, weight, in, projected, tokens);
+  context.worker.wait();
+  ops.add(context, {x, projected, nullptr, tokens, weight.n});
+  context.worker.wait();
+}
+
+void attn_out(const OpContext& context, const Ops& ops, const AttnOutArgs& a) {
+  project_and_add(context, ops, *a.o, a.attention_out, a.projected, a.x, a.num_tokens);
+}
+
+void ffn_in(const OpContext& context, const Ops& ops, const FfnInArgs& a) {
+  ops.rms_norm(context, {a.x, a.norm_weight, a.normed, a.num_tokens, a.hidden, a.eps});
+  context.worker.wait();
+  matmul_list(context, a.normed, {a.gate, a.up}, {a.gate_out, a.up_out}, a.num_tokens);
+  context.worker.wait();
+  ops.silu_mul(context, {a.gate_out, a.up_out, a.gate_out, a.num_tokens * a.gate->n});
+  context.worker.wait();
+}
+
+void ffn_out(const OpContext& context, const Ops& ops, const FfnOutArgs& a) {
+  project_and_add(context, ops, *a.down, a.activated, a.projected, a.x, a.num_tokens);
+}
+
+void head(const OpContext& context, const Ops& ops, const HeadArgs& a) {
+  if (a.num_rows == 0) return;
+  ops.gather_rows(context, {a.x, a.rows, a.normed, a.num_rows, a.hidden});
+  context.worker.wait();
+  ops.rms_norm(context, {a.normed, a.norm_weight, a.normed, a.num_rows, a.hidden, a.eps});
+  context.worker.wait();
+  run_matmul(context, *a.head, a.normed, a.logits, a.num_rows);
+  context.worker.wait();
+}
+
+}  // namespace
+
+void run_matmul(const OpContext& context, const Weight& weight, const float* x, float* y,
+                int64_t m) {
+  const Weight* weights[] = {&weight};
+  float* const outputs[] = {y};
+  run_shared(context, x, weights, outputs, m);
+}
+
+const Phases& default_phases() {
+  static const Phases phases = {attn_in, attn_out, ffn_in, ffn_out, head};
+  return phases;
+}
+
+}  // namespace quench

@@ -1,0 +1,96 @@
+#include "engine/model_files.h"
+
+#include <fmt/ranges.h>
+
+#include <filesystem>
+
+#include "base/paths.h"
+
+namespace quench {
+namespace {
+
+// models/shapes.json: {"source": ..., "models": {NAME: config.json}}.
+Result<Json> official_shape(const std::string& name) {
+  QUENCH_TRY(const std::string path, data_path("models/shapes.json"));
+  QUENCH_TRY(Json table, read_json_file(path));
+  const auto models = table.find("models");
+  if (models == table.end() || !models->is_object()) {
+    return fail(ErrorCode::kInvalidFile, "{}: expected an object \"models\".", path);
+  }
+  if (const auto entry = models->find(name); entry != models->end()) return Json(*entry);
+  std::vector<std::string> names;
+  for (const auto& [key, value] : models->items()) names.push_back(key);
+  return fail(
+      ErrorCode::kNotFound,
+      "\"{}\" is neither a model directory nor the name of an official shape; the shapes are {}.",
+      name, fmt::join(names, ", "));
+}
+
+std::string last_part(const std::string& path) {
+  std::filesystem::path p = std::filesystem::path(path).lexically_normal();
+  if (!p.has_filename()) p = p.parent_path();
+  return p.filename().string();
+}
+
+}  // namespace
+
+Result<ModelFiles> ModelFiles::find(const std::string& model, Weights need, bool random_weights) {
+  ModelFiles files;
+  files.name = last_part(model);
+  if (random_weights && model != "demo" && !is_directory(model)) {
+    // "Qwen/Qwen2.5-7B" is how people know it.
+    files.name = model.starts_with("Qwen/") ? model.substr(5) : model;
+    QUENCH_TRY(files.config_json, official_shape(files.name));
+  } else {
+    files.dir = model;
+    if (model == "demo" && !is_directory(model)) {
+      QUENCH_TRY(files.dir, data_path("models/demo"));
+    }
+    if (!is_directory(files.dir) && !file_exists(files.dir) && official_shape(model)) {
+      return fail(ErrorCode::kNotFound,
+                  "{}: there is no such directory; it is the name of an official model: give the "
+                  "directory of its files, or add --random-weights to go without them.",
+                  model);
+    }
+    QUENCH_TRY(files.checkpoint, Checkpoint::open(files.dir, need));
+    files.config_json = files.checkpoint->config();
+    files.generation_json = files.checkpoint->generation_config();
+  }
+  auto located = [&](Error error) {
+    if (!files.dir.empty() && error.message.starts_with("config.json"))
+      error.message = files.dir + "/" + error.message;
+    return tl::unexpected(std::move(error));
+  };
+  const auto family = find_family(files.config_json);
+  if (!family) return located(family.error());
+  files.family = *family;
+  auto config = files.family->parse(files.config_json);
+  if (!config) return located(config.error());
+  files.config = *std::move(config);
+  files.config.architecture = files.family->architecture;
+  return files;
+}
+
+Result<Tokenizer> load_tokenizer(const ModelFiles& files) {
+  if (files.dir.empty()) {
+    QUENCH_TRY(const std::string demo, data_path("models/demo"));
+    return Tokenizer::load(demo);
+  }
+  QUENCH_TRY(Tokenizer tokenizer, Tokenizer::load(files.dir));
+  if (tokenizer.vocab_size() > files.config.vocab_size) {
+    return fail(ErrorCode::kInvalidFile,
+                "{}: the tokenizer has ids up to {}, but the embedding has {} rows; the files "
+                "belong to different models.",
+                files.dir, tokenizer.vocab_size() - 1, files.config.vocab_size);
+  }
+  return tokenizer;
+}
+
+Result<ChatTemplate> load_chat_template(const ModelFiles& files, const std::string& override_name) {
+  if (!override_name.empty()) return ChatTemplate::by_name(override_name);
+  if (!files.dir.empty()) return ChatTemplate::find(files.dir);
+  QUENCH_TRY(const std::string demo, data_path("models/demo"));  // whose tokenizer serves as well
+  return ChatTemplate::find(demo);
+}
+
+}  // namespace quench

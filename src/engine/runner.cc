@@ -1,0 +1,138 @@
+#include "engine/runner.h"
+
+#include <numeric>
+
+#include "base/bytes.h"
+#include "base/check.h"
+
+namespace quench {
+
+PagePool::PagePool(int64_t num_pages)
+    : num_pages_(num_pages), free_(static_cast<size_t>(num_pages)) {
+  std::iota(free_.rbegin(), free_.rend(), 0);  // page 0 is handed out first
+}
+
+int32_t PagePool::take() {
+  QUENCH_CHECK(!free_.empty(), "no free page of {}", num_pages_);
+  const int32_t page = free_.back();
+  free_.pop_back();
+  return page;
+}
+
+void PagePool::give_back(int32_t page) { free_.push_back(page); }
+
+Runner::Runner(const Plan& plan, const Model& model, Device& device)
+    : plan_(plan), model_(model), device_(device), pages_(plan.num_pages) {}
+
+Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const Model& model,
+                                               Device& device) {
+  std::unique_ptr<Runner> runner(new Runner(plan, model, device));
+  QUENCH_TRY(runner->kv_buffer_, device.allocate(plan.kv_bytes));
+  QUENCH_TRY(runner->work_buffer_, device.allocate(plan.workspace_bytes));
+  runner->workspace_ = carve_workspace(plan.config, plan.limits, runner->work_buffer_.data());
+  runner->host_logits_.resize(
+      static_cast<size_t>(plan.limits.max_logit_rows * plan.config.vocab_size));
+  return runner;
+}
+
+bool Runner::reserve(SequenceState& state, int64_t num_tokens) {
+  const int64_t needed =
+      ceil_div(num_tokens, kPageTokens) - static_cast<int64_t>(state.pages.size());
+  if (needed > pages_.num_free()) return false;
+  for (int64_t i = 0; i < needed; ++i) state.pages.push_back(pages_.take());
+  return true;
+}
+
+void Runner::release(SequenceState& state) {
+  for (const int32_t page : state.pages) pages_.give_back(page);
+  state.pages.clear();
+  state.num_cached = 0;
+}
+
+void Runner::fill_batch(std::span<const BatchEntry> entries) {
+  batch_ = Batch{};
+  batch_.max_pages = plan_.limits.max_pages;
+  batch_.query_start.push_back(0);
+  for (const BatchEntry& entry : entries) {
+    const auto sequence = static_cast<int32_t>(batch_.kv_len.size());
+    for (size_t i = 0; i < entry.tokens.size(); ++i) {
+      const int64_t position = entry.state->num_cached + static_cast<int64_t>(i);
+      const bool wanted =
+          entry.wants_all_logits || (entry.wants_last_logits && i + 1 == entry.tokens.size());
+      if (wanted) batch_.logit_rows.push_back(static_cast<int32_t>(batch_.tokens.size()));
+      batch_.tokens.push_back(entry.tokens[i]);
+      batch_.positions.push_back(static_cast<int32_t>(position));
+      batch_.sequence.push_back(sequence);
+      batch_.rope_table.push_back(entry.state->rope_table);
+      if (plan_.config.use_logn_attn)
+        batch_.query_scale.push_back(logn_scale(plan_.config, position));
+    }
+    const int64_t length = entry.state->num_cached + static_cast<int64_t>(entry.tokens.size());
+    QUENCH_CHECK(static_cast<int64_t>(entry.state->pages.size()) * kPageTokens >= length,
+                 "{} pages for {} tokens", entry.state->pages.size(), length);
+    batch_.query_start.push_back(static_cast<int32_t>(batch_.tokens.size()));
+    batch_.kv_len.push_back(static_cast<int32_t>(length));
+    batch_.page_table.insert(batch_.page_table.end(), entry.state->pages.begin(),
+                             entry.state->pages.end());
+    batch_.page_table.resize(batch_.kv_len.size() * static_cast<size_t>(batch_.max_pages), 0);
+  }
+  QUENCH_CHECK(batch_.num_tokens() <= plan_.limits.max_tokens &&
+                   batch_.num_sequences() <= plan_.limits.max_sequences &&
+                   static_cast<int64_t>(batch_.logit_rows.size()) <= plan_.limits.max_logit_rows,
+               "batch of {} tokens, {} sequences, {} rows exceeds the plan", batch_.num_tokens(),
+               batch_.num_sequences(), batch_.logit_rows.size());
+}
+
+std::span<float> Runner::run(std::span<const BatchEntry> entries, const Observer* observer) {
+  fill_batch(entries);
+  upload_batch(device_, batch_, workspace_);
+  const int64_t layer_bytes = plan_.kv_page_bytes * plan_.num_pages;
+  const auto rows = static_cast<int64_t>(batch_.logit_rows.size());
+  device_.run([&](const OpContext& op) {
+    const ForwardContext context = {
+        op,
+        &device_.ops(),
+        &device_.phases(),
+        &model_,
+        &workspace_,
+        {kv_buffer_.data(), layer_bytes, plan_.kv_page_bytes, plan_.kv_type},
+        batch_.num_tokens(),
+        batch_.num_sequences(),
+        batch_.max_pages,
+        rows,
+        plan_.config.use_logn_attn,
+        observer};
+    model_.family->forward(context);
+  });
+  for (const BatchEntry& entry : entries)
+    entry.state->num_cached += static_cast<int64_t>(entry.tokens.size());
+  const int64_t count = rows * plan_.config.vocab_size;
+  device_.download(reinterpret_cast<std::byte*>(host_logits_.data()),
+                   reinterpret_cast<const std::byte*>(workspace_.logits),
+                   count * static_cast<int64_t>(sizeof(float)));
+  return {host_logits_.data(), static_cast<size_t>(count)};
+}
+
+Result<void> Runner::run_text(std::span<const int32_t> ids, const LogitsUse& use,
+                              const Observer* observer) {
+  const auto length = static_cast<int64_t>(ids.size());
+  SequenceState state;
+  state.rope_table = rope_table_for(plan_.config, length);
+  if (length == 0 || length > plan_.max_seq_len || !reserve(state, length)) {
+    return fail(ErrorCode::kInvalidArgument,
+                "A text of {} tokens does not fit a context of {} tokens.", length,
+                plan_.max_seq_len);
+  }
+  const int64_t chunk = std::min(plan_.limits.max_tokens, plan_.limits.max_logit_rows);
+  while (state.num_cached < length) {
+    const int64_t first = state.num_cached;
+    const int64_t count = std::min(chunk, length - first);
+    const BatchEntry entry = {
+        &state, ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), true, false};
+    use(first, run({&entry, 1}, observer));
+  }
+  release(state);
+  return {};
+}
+
+}  // namespace quench

@@ -1,0 +1,148 @@
+#include "engine/session.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/paths.h"
+#include "engine/stop.h"
+#include "text/detokenizer.h"
+
+namespace quench {
+namespace {
+
+// A recipe file, or the name of one that ships.
+Result<std::string> find_recipe(const std::string& recipe) {
+  if (file_exists(recipe)) return recipe;
+  QUENCH_TRY(const std::string folder, data_path("recipes"));
+  const std::string shipped = fmt::format("{}/{}.json", folder, recipe);
+  if (recipe.find('/') == std::string::npos && file_exists(shipped)) return shipped;
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
+  }
+  std::sort(names.begin(), names.end());
+  return fail(ErrorCode::kNotFound,
+              "\"{}\" is neither a recipe file nor a recipe that ships; those are {}.", recipe,
+              fmt::join(names, ", "));
+}
+
+Result<Recipe> choose_recipe(const SessionOptions& options) {
+  if (options.recipe_path.empty()) return recipe_for_format(options.format);
+  if (!options.format.empty()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--format and --recipe say the same thing twice; give one of them.");
+  }
+  QUENCH_TRY(const std::string path, find_recipe(options.recipe_path));
+  QUENCH_TRY(const Json json, read_json_file(path));
+  return parse_recipe(json, path);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PlannedModel>> plan_model(const SessionOptions& options, Weights need) {
+  QUENCH_TRY(PlanGoal goal, Result<PlanGoal>(options.goal));
+  QUENCH_TRY(goal.recipe, choose_recipe(options));
+  auto planned = std::make_unique<PlannedModel>();
+  QUENCH_TRY(planned->files,
+             ModelFiles::find(options.model, options.random_weights ? Weights::kIgnored : need,
+                              options.random_weights));
+  QUENCH_TRY(planned->device, open_device(options.device, options.device_options));
+  const ModelFiles& files = planned->files;
+  StoredFormat stored;
+  if (options.random_weights) {
+    planned->source = make_random_source(options.weights_seed);
+  } else if (files.checkpoint && files.checkpoint->has_weights()) {
+    QUENCH_TRY(planned->source,
+               open_checkpoint_source(*files.checkpoint, *files.family, files.config));
+  }
+  if (planned->source != nullptr) {
+    stored = [&](const TensorSpec& spec) { return planned->source->stored_format(spec); };
+  } else {
+    stored = [](const TensorSpec&) {
+      return find_format("bf16");
+    };  // what official models are published in
+  }
+  QUENCH_TRY(planned->plan, make_plan(*files.family, files.config, stored, *planned->device, goal));
+  return planned;
+}
+
+Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options,
+                                               const LoadProgress& progress) {
+  const double start_s = now_s();
+  auto session = std::unique_ptr<Session>(new Session);
+  QUENCH_TRY(session->planned_, plan_model(options, Weights::kRequired));
+  if (options.needs_tokenizer) {
+    QUENCH_TRY(Tokenizer tokenizer, load_tokenizer(session->files()));
+    session->tokenizer_ = std::make_unique<Tokenizer>(std::move(tokenizer));
+  }
+  QUENCH_TRY(session->model_,
+             load_model(session->plan(), *session->planned_->source, session->device(), progress));
+  session->load_s_ = now_s() - start_s;
+  return session;
+}
+
+Result<std::unique_ptr<Engine>> Session::make_engine() const {
+  QUENCH_CHECK(tokenizer_ != nullptr, "an engine needs a tokenizer's vocabulary");
+  return Engine::open(plan(), model_, device(), tokenizer_->vocab_size());
+}
+
+Result<std::unique_ptr<Runner>> Session::make_runner() const {
+  return Runner::create(plan(), model_, device());
+}
+
+double Generation::prefill_tok_s() const {
+  return ttft_s > 0.0 ? static_cast<double>(prompt_tokens) / ttft_s : 0.0;
+}
+
+double Generation::decode_tok_s() const {
+  if (token_s.size() < 2) return 0.0;
+  return static_cast<double>(token_s.size() - 1) / (token_s.back() - token_s.front());
+}
+
+Result<Generation> generate(Engine& engine, const Tokenizer& tokenizer, Request request,
+                            const TextSink& sink, const std::atomic<bool>* stop) {
+  const double start_s = now_s();
+  Generation result;
+  result.prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  StopChecker checker(request.sampling);
+  Detokenizer detokenizer(tokenizer, true);
+  auto show = [&](const std::string& text) {
+    if (text.empty()) return;
+    result.text += text;
+    if (sink) sink(text);
+  };
+  QUENCH_TRY(const RequestId id, engine.submit(std::move(request)));
+  bool running = true;
+  while (running) {
+    if (stop != nullptr && stop->load(std::memory_order_relaxed)) engine.cancel(id);
+    for (const Event& event : engine.step()) {
+      if (event.id != id) continue;
+      if (event.token >= 0 && !checker.finish_reason()) {
+        result.ids.push_back(event.token);
+        result.token_s.push_back(event.time_s - start_s);
+        show(checker.feed(event.token, detokenizer.push(event.token)).text);
+        if (checker.finish_reason() && !event.finished) engine.cancel(id);  // a stop string
+      }
+      if (!event.finished) continue;
+      running = false;
+      if (!checker.finish_reason()) show(checker.finish(event.reason));
+      // Cut off in the middle of a character: what Python's decode shows for the same bytes.
+      if (checker.finish_reason() != FinishReason::kStop) show(detokenizer.flush());
+      result.finish_reason = *checker.finish_reason();
+      result.message = event.message;
+    }
+  }
+  if (!result.token_s.empty()) {
+    result.ttft_s = result.token_s.front();
+    result.e2e_s = result.token_s.back();
+  }
+  return result;
+}
+
+}  // namespace quench

@@ -1,0 +1,85 @@
+// Session: a model opened for use: files, tokenizer, device, plan, weights. What every verb that
+// runs a model starts from. Owns everything; one thread drives it.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "engine/loader.h"
+#include "engine/model_files.h"
+#include "engine/runner.h"
+#include "quench/engine.h"
+
+namespace quench {
+
+struct SessionOptions {
+  std::string model = "demo";
+  bool random_weights = false;
+  uint64_t weights_seed = 0;
+  std::string format;       // a format's name for all quantizable matrices; empty: as stored
+  std::string recipe_path;  // a recipe instead: a file, or the name of one that ships
+  std::string device = "cpu";
+  DeviceOptions device_options;
+  bool needs_tokenizer =
+      true;       // false: only token ids go in and out, and tokenizer() is not called
+  PlanGoal goal;  // the recipe in it is filled from format or recipe_path
+};
+
+// A ModelFiles opened and planned, but without weights in memory: what `inspect` and `plan` need.
+struct PlannedModel {
+  ModelFiles files;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<WeightSource> source;  // null when the weights are not there
+  Plan plan;
+};
+Result<std::unique_ptr<PlannedModel>> plan_model(const SessionOptions& options, Weights need);
+
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> open(const SessionOptions& options,
+                                               const LoadProgress& progress = {});
+
+  const ModelFiles& files() const { return planned_->files; }
+  const Plan& plan() const { return planned_->plan; }
+  Device& device() const { return *planned_->device; }
+  const Model& model() const { return model_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  double load_s() const { return load_s_; }
+
+  Result<std::unique_ptr<Engine>> make_engine() const;
+  Result<std::unique_ptr<Runner>> make_runner() const;
+
+ private:
+  std::unique_ptr<PlannedModel> planned_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  Model model_;
+  double load_s_ = 0.0;
+};
+
+// One answer with its times. All on the steady clock, measured from the call of generate().
+struct Generation {
+  std::string text;          // what may be shown: without stop tokens and stop strings
+  std::vector<int32_t> ids;  // generated ids, a stop token included
+  int64_t prompt_tokens = 0;
+  FinishReason finish_reason = FinishReason::kStop;
+  std::string message;          // when finish_reason is kError
+  std::vector<double> token_s;  // [generated] when each token was drawn
+  double ttft_s = 0.0;          // token_s[0]
+  double e2e_s = 0.0;           // until the last token
+
+  int64_t generated_tokens() const { return static_cast<int64_t>(ids.size()); }
+  double prefill_tok_s() const;  // prompt tokens over ttft_s
+  double decode_tok_s() const;   // generated tokens after the first, over the time after the first;
+                                 // 0 with less than two
+};
+
+using TextSink = std::function<void(std::string_view text)>;  // pieces of whole characters
+
+// Runs one request to its end on an otherwise idle engine, detokenizing and watching for stop
+// strings. `stop` set from another thread or a signal handler ends it with kCancelled.
+Result<Generation> generate(Engine& engine, const Tokenizer& tokenizer, Request request,
+                            const TextSink& sink = {}, const std::atomic<bool>* stop = nullptr);
+
+}  // namespace quench

@@ -1,0 +1,40 @@
+// WeightSource: where the numbers of a model come from, row by row. Two kinds: a checkpoint's
+// mapped files, and seeded random values for a shape without files.
+#pragma once
+
+#include <memory>
+
+#include "formats/format.h"
+#include "io/checkpoint.h"
+#include "models/family.h"
+
+namespace quench {
+
+// Every call may come from any thread.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  // The format the source holds the tensor in; null when it has none.
+  virtual const Format* stored_format(const TensorSpec& spec) const = 0;
+  // A view of rows [row_begin, row_begin + rows) in the stored format, when they lie in memory as
+  // that format has them; otherwise null planes.
+  virtual ConstPlanes stored_rows(const TensorSpec& spec, int64_t row_begin) const = 0;
+  // Decodes rows to out [rows, cols] f32.
+  virtual Result<void> read_rows(const TensorSpec& spec, int64_t row_begin, int64_t rows,
+                                 float* out) const = 0;
+  // The tensor is packed; its pages are not needed again.
+  virtual void drop(const TensorSpec& spec) const = 0;
+};
+
+// Checks the checkpoint against the family's inventory first: missing, surplus and misshapen
+// tensors are errors. The checkpoint must outlive the source.
+Result<std::unique_ptr<WeightSource>> open_checkpoint_source(const Checkpoint& checkpoint,
+                                                             const Family& family,
+                                                             const ModelConfig& config);
+
+// Values drawn by (seed, tensor name, row): the same on every machine, for any number of threads.
+// Matrices are uniform with standard deviation 1/sqrt(cols), norms near 1, biases small, so that
+// activations stay in a sane range.
+std::unique_ptr<WeightSource> make_random_source(uint64_t seed);
+
+}  // namespace quench

@@ -1,0 +1,102 @@
+#include "formats/format.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "formats/quantized_tensor.h"
+
+namespace quench {
+namespace {
+
+std::vector<float> random_matrix(int64_t count, uint32_t seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0.0f, 0.02f);
+  std::vector<float> x(static_cast<size_t>(count));
+  for (float& value : x) value = normal(generator);
+  return x;
+}
+
+double relative_error(const std::vector<float>& x, const std::vector<float>& y) {
+  double error = 0;
+  double norm = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    error += (x[i] - y[i]) * (x[i] - y[i]);
+    norm += x[i] * x[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+std::vector<float> round_trip(const Format& format, const std::vector<float>& x, int64_t rows,
+                              int64_t cols) {
+  QuantizedTensor tensor(format, rows, cols);
+  format.encode_rows(x.data(), rows, cols, tensor.planes());
+  std::vector<float> y(x.size());
+  format.decode_rows(std::as_const(tensor).planes(), rows, cols, y.data());
+  return y;
+}
+
+// Gaussian weights through every registered format: the error is bounded by what its width allows,
+// more bits are never worse, and encoding what was decoded changes nothing.
+TEST(Format, RoundTripErrorFollowsTheBits) {
+  const int64_t rows = 16;
+  const int64_t cols = 256;
+  const std::vector<float> x = random_matrix(rows * cols, 1);
+  for (const Format& format : all_formats()) {
+    ASSERT_TRUE(format.fits(rows, cols)) << format.name;
+    const std::vector<float> y = round_trip(format, x, rows, cols);
+    const double error = relative_error(x, y);
+    // A uniform quantizer over +-4 sigma has a step of 8/2^bits sigma, and step/sqrt(12) error;
+    // bfloat16 has 9 significant bits whatever the range.
+    EXPECT_LT(error, 8.0 / std::exp2(std::min(format.bits, 10)) / std::sqrt(12.0) * 1.05)
+        << format.name;
+    if (format.name == "f32") {
+      EXPECT_EQ(error, 0.0);
+    }
+    if (format.zero_point) continue;  // its range shrinks when the top code is not used
+    EXPECT_EQ(round_trip(format, y, rows, cols), y)
+        << format.name << ": encoding is not idempotent";
+  }
+}
+
+TEST(Format, ZeroRowsAndConstantRowsAreExact) {
+  const std::vector<float> zeros(512, 0.0f);
+  const std::vector<float> ones(512, 1.0f);
+  for (const Format& format : all_formats()) {
+    EXPECT_EQ(round_trip(format, zeros, 2, 256), zeros) << format.name;
+    EXPECT_LT(relative_error(ones, round_trip(format, ones, 2, 256)), 1e-3) << format.name;
+  }
+}
+
+TEST(Format, BytesAreWhatTheLayoutSays) {
+  EXPECT_EQ(require_format("bf16").value()->matrix_bytes(3, 5), 30);
+  EXPECT_EQ(require_format("int4").value()->matrix_bytes(16, 256), 16 * 2 * (64 + 2));
+  EXPECT_EQ(require_format("int3_g64").value()->matrix_bytes(1, 64), 24 + 2);
+  EXPECT_EQ(require_format("int4_g32_zp").value()->matrix_bytes(1, 32), 16 + 2 + 1);
+  EXPECT_EQ(require_format("int8").value()->matrix_bytes(2, 100), 200 + 8);
+  EXPECT_DOUBLE_EQ(require_format("int4_g128").value()->bits_per_weight(1, 128), 4.125);
+  EXPECT_FALSE(require_format("int4_g128").value()->fits(1, 96));
+}
+
+TEST(Format, CodesAreTheDocumentedBitStream) {
+  const Format& format = *require_format("int3_g32").value();
+  QuantizedTensor tensor(format, 1, 32);
+  std::vector<float> x(32);
+  for (int i = 0; i < 32; ++i) x[static_cast<size_t>(i)] = static_cast<float>(i % 8 - 4);
+  format.encode_rows(x.data(), 1, 32, tensor.planes());
+  // Codes 0..7 repeated, three bits each, first code in the lowest bits: 0b..010'001'000.
+  const Planes planes = tensor.planes();
+  EXPECT_EQ(static_cast<int>(planes[0][0]), 0b10'001'000);
+  EXPECT_EQ(static_cast<int>(planes[0][1]), 0b1'100'011'0);
+  EXPECT_EQ(static_cast<int>(planes[0][2]), 0b111'110'10);
+}
+
+TEST(Format, UnknownNamesListTheKnown) {
+  const auto format = require_format("int7");
+  ASSERT_FALSE(format);
+  EXPECT_NE(format.error().message.find("int4_g128"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace quench

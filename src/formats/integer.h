@@ -1,0 +1,164 @@
+// Integer codes with a shared scale: value = scale * (code - zero), for 2 to 8 bits, per row or per
+// group of 32, 64 or 128 neighbours of a row. Symmetric formats fix zero at the middle, 2^(bits-1);
+// zero-point formats store it.
+//
+// Planes of one tile (one group): codes, a little-endian bit stream (code i at bits [i*bits,
+// (i+1)*bits)); scales, one f16 (f32 for whole rows, where its bytes do not count); zeros, one
+// uint8, only with a zero point.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/float16.h"
+#include "formats/format.h"
+
+namespace quench::integer_format {
+
+inline void put_codes(const uint8_t* codes, int64_t count, int bits, std::byte* out) {
+  uint32_t buffer = 0;
+  int filled = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    buffer |= static_cast<uint32_t>(codes[i]) << filled;
+    for (filled += bits; filled >= 8; filled -= 8, buffer >>= 8)
+      *out++ = static_cast<std::byte>(buffer);
+  }
+}
+
+// The scale as it will be read back: rounding the codes against the stored value keeps the error
+// within half a step.
+inline float stored_scale(const Format& format, float scale) {
+  return format.tile_cols == 0 ? scale : f16_to_f32(f32_to_f16(scale));
+}
+inline void put_scale(const Format& format, float scale, std::byte* out) {
+  if (format.tile_cols == 0) {
+    store<float>(out, scale);
+  } else {
+    store<uint16_t>(out, f32_to_f16(scale));
+  }
+}
+inline float get_scale(const Format& format, const std::byte* in) {
+  return format.tile_cols == 0 ? load<float>(in) : f16_to_f32(load<uint16_t>(in));
+}
+
+// Half to even, for |x| < 2^22: adding 1.5 * 2^23 leaves no bits behind the point. One addition
+// where nearbyint() is a call, and there is one per weight of a model.
+inline float round_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
+
+inline float nearest_level(float x, float inverse, float low, float high) {
+  return round_even(std::clamp(x * inverse, low, high));
+}
+
+// Squared error of rounding x with the given stored scale and zero.
+inline double rounding_error(const float* x, int64_t count, float scale, int zero, int max_code) {
+  const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+  const auto low = static_cast<float>(-zero);
+  const auto high = static_cast<float>(max_code - zero);
+  double error = 0.0;
+  for (int64_t i = 0; i < count; ++i) {
+    const double difference = x[i] - scale * nearest_level(x[i], inverse, low, high);
+    error += difference * difference;
+  }
+  return error;
+}
+
+inline void put_rounded(const float* x, int64_t count, float scale, int zero, int bits,
+                        std::byte* out) {
+  constexpr int64_t kChunk = 128;  // whole bytes for every width
+  const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+  const auto low = static_cast<float>(-zero);
+  const auto high = static_cast<float>((1 << bits) - 1 - zero);
+  for (int64_t begin = 0; begin < count; begin += kChunk) {
+    const int64_t n = std::min(kChunk, count - begin);
+    uint8_t codes[kChunk];
+    for (int64_t i = 0; i < n; ++i) {
+      codes[i] = static_cast<uint8_t>(
+          static_cast<int>(nearest_level(x[begin + i], inverse, low, high)) + zero);
+    }
+    put_codes(codes, n, bits, out + begin * bits / 8);
+  }
+}
+
+// Round to nearest. Symmetric: of the two natural scales (the largest magnitude at the outermost
+// negative code, or at the outermost positive one with that of the other sign left unused) the one
+// with the smaller squared error.
+inline void encode(const Format& format, const float* x, int64_t, int64_t cols,
+                   const Planes& tile) {
+  const int max_code = (1 << format.bits) - 1;
+  const auto [low, high] = std::minmax_element(x, x + cols);
+  float scale = 0.0f;
+  int zero = 1 << (format.bits - 1);
+  if (format.zero_point) {
+    const float bottom = std::min(*low, 0.0f);
+    scale = stored_scale(format, (std::max(*high, 0.0f) - bottom) / static_cast<float>(max_code));
+    zero = scale == 0.0f
+               ? 0
+               : std::clamp(static_cast<int>(std::nearbyint(-bottom / scale)), 0, max_code);
+    tile[2][0] = static_cast<std::byte>(zero);
+  } else {
+    const float extreme = -*low > *high ? *low : *high;
+    const float full = stored_scale(format, -extreme / static_cast<float>(zero));
+    const float even = stored_scale(format, std::fabs(extreme) / static_cast<float>(zero - 1));
+    const bool full_is_better = rounding_error(x, cols, full, zero, max_code) <
+                                rounding_error(x, cols, even, zero, max_code);
+    scale = full_is_better ? full : even;
+  }
+  put_rounded(x, cols, scale, zero, format.bits, tile[0]);
+  put_scale(format, scale, tile[1]);
+}
+
+// Eight codes are kBits whole bytes: one load, eight shifts, no branch.
+template <int kBits>
+void decode(const Format& format, const ConstPlanes& tile, int64_t cols, float* x, int64_t) {
+  const float scale = get_scale(format, tile[1]);
+  const int zero = format.zero_point ? static_cast<int>(tile[2][0]) : 1 << (kBits - 1);
+  const std::byte* codes = tile[0];
+  int64_t i = 0;
+  for (; i + 8 <= cols; i += 8, codes += kBits) {
+    uint64_t word = 0;
+    std::memcpy(&word, codes, kBits);
+    for (int j = 0; j < 8; ++j) {
+      const auto code = static_cast<int>(word >> (j * kBits) & ((1u << kBits) - 1));
+      x[i + j] = scale * static_cast<float>(code - zero);
+    }
+  }
+  // Groups are multiples of eight; only a whole row of bytes has a rest.
+  for (; i < cols; ++i, ++codes) x[i] = scale * static_cast<float>(static_cast<int>(*codes) - zero);
+}
+
+inline Format make(int bits, int group, bool zero_point) {
+  Format format;
+  format.name = fmt::format("int{}{}{}", bits, group == 0 ? "" : fmt::format("_g{}", group),
+                            zero_point ? "_zp" : "");
+  format.description =
+      fmt::format("{}-bit integers, {} scale per {}{}", bits, group == 0 ? "f32" : "f16",
+                  group == 0 ? "row" : fmt::format("{} weights", group),
+                  zero_point ? ", with zero point" : ", symmetric");
+  format.tile_cols = group;
+  format.planes = {{"codes", bits, 0}, {"scales", 0, group == 0 ? 4 : 2}};
+  if (zero_point) format.planes.push_back({"zeros", 0, 1});
+  format.bits = bits;
+  format.zero_point = zero_point;
+  format.encode = encode;
+  constexpr decltype(format.decode) kDecode[] = {
+      nullptr, nullptr, decode<2>, decode<3>, decode<4>, decode<5>, decode<6>, nullptr, decode<8>};
+  format.decode = kDecode[bits];
+  return format;
+}
+
+inline std::vector<Format> formats() {
+  std::vector<Format> result = {make(8, 0, false)};
+  for (int bits : {8, 6, 5, 4, 3, 2}) {
+    for (int group : {128, 64, 32}) {
+      result.push_back(make(bits, group, false));
+      result.push_back(make(bits, group, true));
+    }
+  }
+  return result;
+}
+
+}  // namespace quench::integer_format

@@ -1,0 +1,32 @@
+// QuantizedTensor: a matrix that owns its planes. Move-only in effect (copying weights is never
+// meant).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "formats/format.h"
+
+namespace quench {
+
+class QuantizedTensor {
+ public:
+  // All bytes zero. The format must fit the shape.
+  QuantizedTensor(const Format& format, int64_t rows, int64_t cols);
+
+  const Format& format() const { return *format_; }
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  Planes planes() { return planes_; }
+  ConstPlanes planes() const;
+
+ private:
+  const Format* format_;
+  int64_t rows_;
+  int64_t cols_;
+  std::unique_ptr<std::byte[]> storage_;
+  Planes planes_{};
+};
+
+}  // namespace quench

@@ -1,0 +1,196 @@
+#include "plan/plan.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/check.h"
+
+namespace quench {
+namespace {
+
+constexpr int64_t kDefaultSeqLen = 4096;
+
+// The wanted format, or the nearest that divides the shape: smaller groups of the same width, then
+// bf16.
+const Format& fitting_format(const Format& wanted, int64_t rows, int64_t cols,
+                             std::string& fallback) {
+  if (wanted.fits(rows, cols)) return wanted;
+  for (const char* group : {"_g64", "_g32"}) {
+    const std::string name =
+        fmt::format("int{}{}{}", wanted.bits, group, wanted.zero_point ? "_zp" : "");
+    const Format* smaller = find_format(name);
+    if (smaller == nullptr || !smaller->fits(rows, cols)) continue;
+    fallback = fmt::format("{} does not divide [{}, {}]", wanted.name, rows, cols);
+    return *smaller;
+  }
+  fallback = fmt::format("no {}-bit format divides [{}, {}]", wanted.bits, rows, cols);
+  return *find_format("bf16");
+}
+
+class Planner {
+ public:
+  Planner(const StoredFormat& stored, const Device& device, const Recipe& recipe, Plan& plan)
+      : stored_(stored), device_(device), recipe_(recipe), plan_(plan) {}
+
+  void add(TensorSpec spec) {
+    plan_.num_parameters += spec.rows * spec.cols;
+    if (!role_row(spec.role).is_matrix) {
+      const int64_t bytes = round_up(spec.cols * static_cast<int64_t>(sizeof(float)), 64);
+      plan_.vectors_bytes += bytes;
+      plan_.vectors.push_back({std::move(spec), bytes});
+      return;
+    }
+    if (spec.expert > 0) {
+      find(spec.role, spec.layer).sources.push_back(std::move(spec));
+      return;
+    }
+    plan_.matrices.push_back(
+        {spec.role, spec.layer, {std::move(spec)}, nullptr, nullptr, 0, 0, ""});
+  }
+
+  Result<void> finish() {
+    for (PlannedMatrix& matrix : plan_.matrices) {
+      QUENCH_TRY_VOID(choose(matrix));
+      plan_.weights_bytes += matrix.bytes;
+      plan_.read_bytes_per_token += matrix.read_bytes;
+    }
+    return {};
+  }
+
+ private:
+  PlannedMatrix& find(Role role, int64_t layer) {
+    // Experts follow each other in an inventory, three roles interleaved: the wanted entry is near
+    // the end.
+    for (size_t i = plan_.matrices.size(); i-- > 0;) {
+      if (plan_.matrices[i].role == role && plan_.matrices[i].layer == layer)
+        return plan_.matrices[i];
+    }
+    QUENCH_CHECK(false, "expert without its first: role {} layer {}", role_row(role).name, layer);
+  }
+
+  Result<void> choose(PlannedMatrix& matrix) {
+    const TensorSpec& spec = matrix.sources.front();
+    const Format* stored = stored_(spec);
+    if (stored == nullptr)
+      return fail(ErrorCode::kInvalidFile, "The model has no tensor \"{}\".", spec.name);
+    const std::string& wanted = recipe_.format_for(matrix.role);
+    matrix.format = stored;
+    if (!wanted.empty()) {
+      QUENCH_TRY(const Format* format, require_format(wanted));
+      matrix.format = &fitting_format(*format, spec.rows, spec.cols, matrix.fallback);
+    }
+    matrix.kernel = &choose_kernel(device_, *matrix.format, spec.rows, spec.cols);
+    const auto experts = static_cast<int64_t>(matrix.sources.size());
+    const int64_t one = matrix.kernel->packed_bytes(*matrix.format, spec.rows, spec.cols);
+    matrix.bytes = one * experts;
+    const bool is_expert = spec.expert >= 0;
+    const bool is_gathered_only = matrix.role == Role::kEmbedding && !plan_.tied_head;
+    matrix.read_bytes = is_gathered_only ? 0
+                        : is_expert      ? one * plan_.config.moe.num_experts_per_tok
+                                         : one;
+    return {};
+  }
+
+  const StoredFormat& stored_;
+  const Device& device_;
+  const Recipe& recipe_;
+  Plan& plan_;
+};
+
+Result<void> plan_memory(const PlanGoal& goal, Plan& plan) {
+  const ModelConfig& config = plan.config;
+  plan.max_seq_len = goal.max_seq_len > 0
+                         ? goal.max_seq_len
+                         : std::min(config.max_position_embeddings, kDefaultSeqLen);
+  if (goal.max_batch_size < 1 || goal.max_batch_size > 4096 ||
+      plan.max_seq_len > (int64_t{1} << 24)) {
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "The batch must be between 1 and 4096 sequences of at most 2^24 tokens, found {} of {}.",
+        goal.max_batch_size, plan.max_seq_len);
+  }
+  plan.max_batch_size = goal.max_batch_size;
+  plan.kv_type = goal.kv_type;
+  const int64_t pages = ceil_div(plan.max_seq_len, kPageTokens);
+  plan.num_pages = pages * goal.max_batch_size;
+  plan.limits.max_tokens =
+      std::max(std::min(goal.max_step_tokens, pages * kPageTokens * goal.max_batch_size),
+               goal.max_batch_size);
+  plan.limits.max_sequences = goal.max_batch_size;
+  plan.limits.max_pages = pages;
+  plan.limits.max_logit_rows = goal.max_logit_rows > 0 ? goal.max_logit_rows : goal.max_batch_size;
+  const int64_t element_bytes = goal.kv_type == KvType::kF32 ? 4 : 2;
+  plan.kv_bytes_per_token = 2 * config.kv_dim() * element_bytes * config.num_hidden_layers;
+  plan.kv_page_bytes = 2 * config.kv_dim() * element_bytes * kPageTokens;
+  plan.kv_bytes = plan.kv_page_bytes * plan.num_pages * config.num_hidden_layers;
+  plan.workspace_bytes = workspace_bytes(config, plan.limits);
+  const RopeBank rope = make_rope_bank(config);
+  plan.vectors_bytes += round_up(static_cast<int64_t>(rope.inv_freq.size() * sizeof(float)), 64) +
+                        round_up(static_cast<int64_t>(rope.scales.size() * sizeof(float)), 64);
+  return {};
+}
+
+}  // namespace
+
+const std::string& Recipe::format_for(Role role) const {
+  static const std::string as_stored;
+  const auto entry = role_formats.find(role_row(role).name);
+  if (entry != role_formats.end()) return entry->second;
+  return role_row(role).is_quantized ? default_format : as_stored;
+}
+
+Result<Plan> make_plan(const Family& family, const ModelConfig& config, const StoredFormat& stored,
+                       const Device& device, const PlanGoal& goal) {
+  Plan plan;
+  plan.family = &family;
+  plan.config = config;
+  plan.tied_head = config.tie_word_embeddings;
+  Planner planner(stored, device, goal.recipe, plan);
+  family.tensors(config, [&](TensorSpec spec) { planner.add(std::move(spec)); });
+  QUENCH_TRY_VOID(planner.finish());
+  QUENCH_TRY_VOID(plan_memory(goal, plan));
+  return plan;
+}
+
+Result<Recipe> recipe_for_format(const std::string& format) {
+  if (!format.empty()) QUENCH_TRY_VOID(require_format(format));
+  return Recipe{format, format, {}};
+}
+
+Result<Recipe> parse_recipe(const Json& json, const std::string& where) {
+  auto refuse = [&](std::string what) {
+    return fail(ErrorCode::kInvalidFile, "{}: {}.", where, what);
+  };
+  if (!json.is_object() || !json.contains("name") || !json["name"].is_string()) {
+    return refuse("a recipe needs a \"name\"");
+  }
+  Recipe recipe;
+  recipe.name = json["name"].get<std::string>();
+  auto read_format = [&](const Json& value, std::string& into) -> Result<void> {
+    if (!value.is_string())
+      return refuse(fmt::format("expected the name of a format, found {}", value.dump()));
+    QUENCH_TRY_VOID(require_format(value.get<std::string>()));
+    into = value.get<std::string>();
+    return {};
+  };
+  if (json.contains("default"))
+    QUENCH_TRY_VOID(read_format(json["default"], recipe.default_format));
+  if (!json.contains("roles")) return recipe;
+  std::set<std::string> known;
+  for (int r = 0; r < kNumRoles; ++r) {
+    if (const RoleRow& row = role_row(static_cast<Role>(r)); row.is_matrix) known.insert(row.name);
+  }
+  for (const auto& [role, format] : json["roles"].items()) {
+    if (!known.contains(role)) {
+      return refuse(fmt::format("unknown role \"{}\"; known are {}", role, fmt::join(known, ", ")));
+    }
+    QUENCH_TRY_VOID(read_format(format, recipe.role_formats[role]));
+  }
+  return recipe;
+}
+
+}  // namespace quench

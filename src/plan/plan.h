@@ -1,0 +1,89 @@
+// Plan: what goes where, in which format, how many bytes. It is the loader's input, not a report:
+// `quench inspect` prints it, the engine executes it, and the loader checks that allocated bytes
+// equal planned bytes.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "devices/device.h"
+#include "models/blocks.h"
+#include "models/family.h"
+#include "models/workspace.h"
+
+namespace quench {
+
+// Which format each role's matrices get. Empty strings: as stored.
+struct Recipe {
+  std::string name;
+  std::string default_format;
+  std::map<std::string, std::string> role_formats;  // role name -> format name, over the default
+
+  const std::string& format_for(Role role) const;
+};
+
+struct PlanGoal {
+  Recipe recipe;
+  KvType kv_type = KvType::kF32;
+  int64_t max_seq_len =
+      0;  // tokens per sequence; 0: the model's max_position_embeddings, at most 4096
+  int64_t max_batch_size = 1;  // sequences at once
+  int64_t max_step_tokens = 512;
+  int64_t max_logit_rows = 0;  // 0: max_batch_size
+};
+
+// A weight of the model: one matrix, or a stack of experts.
+struct PlannedMatrix {
+  Role role;
+  int64_t layer;
+  std::vector<TensorSpec> sources;  // one per expert
+  const Format* format;
+  const MatmulKernel* kernel;
+  int64_t bytes;         // packed, all experts
+  int64_t read_bytes;    // read for one decoded token at batch 1
+  std::string fallback;  // why it has not the recipe's format; empty: it has
+};
+
+struct PlannedVector {
+  TensorSpec source;
+  int64_t bytes;
+};
+
+struct Plan {
+  const Family* family = nullptr;
+  ModelConfig config;
+  std::vector<PlannedMatrix> matrices;
+  std::vector<PlannedVector> vectors;
+  bool tied_head = false;
+  WorkspaceLimits limits;
+  KvType kv_type = KvType::kF32;
+  int64_t max_seq_len = 0;
+  int64_t max_batch_size = 1;
+  int64_t num_pages = 0;
+
+  int64_t weights_bytes = 0;  // matrices
+  int64_t vectors_bytes = 0;  // norms, biases, rotary tables
+  int64_t kv_page_bytes = 0;  // of one page of one layer
+  int64_t kv_bytes = 0;
+  int64_t workspace_bytes = 0;
+  int64_t read_bytes_per_token = 0;
+  int64_t kv_bytes_per_token = 0;
+  int64_t num_parameters = 0;
+
+  int64_t total_bytes() const { return weights_bytes + vectors_bytes + kv_bytes + workspace_bytes; }
+};
+
+// The format in which the model's source holds a tensor; null when it has none there.
+using StoredFormat = std::function<const Format*(const TensorSpec&)>;
+
+Result<Plan> make_plan(const Family& family, const ModelConfig& config, const StoredFormat& stored,
+                       const Device& device, const PlanGoal& goal);
+
+// A recipe by format name ("int4"), or "" for as stored.
+Result<Recipe> recipe_for_format(const std::string& format);
+// From a recipe file: {"name", "description", "default": FORMAT, "roles": {ROLE: FORMAT}}.
+Result<Recipe> parse_recipe(const Json& json, const std::string& where);
+
+}  // namespace quench
