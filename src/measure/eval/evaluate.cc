@@ -1,0 +1,298 @@
+#include "measure/eval/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "measure/eval/scores.h"
+
+namespace quench {
+namespace {
+
+// Logits that all models' chunks may take together on the host.
+constexpr int64_t kChunkLogitsBytes = int64_t{64} << 20;
+constexpr int64_t kMaxChunkRows = 128;
+
+// A model's runner with room for the logits of a chunk, beside the session's own engine.
+struct EvalRunner {
+  Plan plan;
+  std::unique_ptr<Runner> runner;
+  SequenceState state;
+};
+
+Result<std::unique_ptr<EvalRunner>> make_eval_runner(const Session& session, int64_t rows) {
+  auto result = std::make_unique<EvalRunner>();
+  result->plan = session.plan();
+  result->plan.limits.max_logit_rows = rows;
+  result->plan.workspace_bytes = workspace_bytes(result->plan.config, result->plan.limits);
+  QUENCH_TRY(result->runner, Runner::create(result->plan, session.model(), session.device()));
+  return result;
+}
+
+// What one scored position gives, per model.
+struct Position {
+  double nll;
+  double kld;
+  bool agrees;
+};
+
+// The positions of one domain: [model][position], and where its documents begin.
+struct Column {
+  std::vector<std::vector<Position>> models;
+  std::vector<size_t> document_begin;
+};
+
+EvalScores summarize_positions(const std::string& domain, const std::vector<const Column*>& columns,
+                               size_t model) {
+  EvalScores scores;
+  scores.domain = domain;
+  std::vector<Cluster> clusters;
+  std::vector<double> divergences;
+  double nll = 0.0;
+  int64_t agreements = 0;
+  for (const Column* column : columns) {
+    const std::vector<Position>& positions = column->models[model];
+    for (size_t d = 0; d < column->document_begin.size(); ++d) {
+      const size_t begin = column->document_begin[d];
+      const size_t end =
+          d + 1 < column->document_begin.size() ? column->document_begin[d + 1] : positions.size();
+      if (begin == end) continue;
+      Cluster& cluster = clusters.emplace_back();
+      for (size_t i = begin; i < end; ++i) {
+        cluster.sum += positions[i].kld;
+        ++cluster.count;
+        nll += positions[i].nll;
+        agreements += positions[i].agrees ? 1 : 0;
+        divergences.push_back(positions[i].kld);
+      }
+    }
+  }
+  scores.scored = static_cast<int64_t>(divergences.size());
+  if (scores.scored == 0) return scores;
+  const auto count = static_cast<double>(scores.scored);
+  scores.nll = nll / count;
+  scores.ppl = std::exp(scores.nll);
+  scores.kld = clustered_mean(clusters);
+  scores.kld_median = median(divergences);
+  scores.kld_p99 = percentile(divergences, 99.0);
+  scores.kld_p999 = percentile(divergences, 99.9);
+  scores.kld_max = *std::max_element(divergences.begin(), divergences.end());
+  scores.top1_agreement = static_cast<double>(agreements) / count;
+  return scores;
+}
+
+class Evaluator {
+ public:
+  Evaluator(const Session& reference, const EvalOptions& options)
+      : options_(options), team_(reference.device().num_workers()) {}
+
+  // The first runner is the reference's.
+  Result<void> add(const Session& session, int64_t rows) {
+    QUENCH_TRY(auto runner, make_eval_runner(session, rows));
+    runners_.push_back(std::move(runner));
+    return {};
+  }
+
+  // Runs one window on all models and appends its scored positions to `column`.
+  Result<void> run_window(std::span<const TokenId> document, const EvalWindow& window,
+                          Column& column) {
+    // The row of token t - 1 predicts token t: rows [first_row, last_row) are read, and the last
+    // token is not run at all.
+    const int64_t first_row = window.first_scored - 1;
+    const int64_t last_row = window.end - 1;
+    for (auto& runner : runners_) {
+      runner->state.rope_table = rope_table_for(runner->plan.config, window.end - window.begin);
+      const bool fits = runner->runner->reserve(runner->state, last_row - window.begin);
+      QUENCH_CHECK(fits, "no pages for a window of {} tokens", window.end - window.begin);
+    }
+    const WorkspaceLimits& limits = runners_.front()->plan.limits;
+    int64_t position = window.begin;
+    Result<void> outcome;
+    while (position < last_row) {
+      if (options_.stop != nullptr && options_.stop->load(std::memory_order_relaxed)) {
+        outcome = fail(ErrorCode::kCancelled, "The evaluation was stopped.");
+        break;
+      }
+      const bool scored = position >= first_row;
+      const int64_t most = scored ? std::min(limits.max_tokens, limits.max_logit_rows)
+                                  : std::min(limits.max_tokens, first_row - position);
+      const int64_t count = std::min(most, last_row - position);
+      run_chunk(document, position, count, scored, column);
+      position += count;
+    }
+    for (auto& runner : runners_) runner->runner->release(runner->state);
+    return outcome;
+  }
+
+  void start_column(Column& column) const { column.models.resize(runners_.size()); }
+
+ private:
+  void run_chunk(std::span<const TokenId> document, int64_t position, int64_t count, bool scored,
+                 Column& column) {
+    std::vector<std::span<const float>> logits;
+    for (auto& runner : runners_) {
+      const BatchEntry entry = {
+          &runner->state,
+          document.subspan(static_cast<size_t>(position), static_cast<size_t>(count)), scored,
+          false};
+      logits.push_back(runner->runner->run({&entry, 1}));
+    }
+    if (!scored) return;
+    const size_t before = column.models.front().size();
+    for (auto& positions : column.models) positions.resize(before + static_cast<size_t>(count));
+    team_.run([&](const Worker& worker) {
+      const Range range = worker_range(worker, count);
+      std::vector<double> p;
+      for (int64_t i = range.begin; i < range.end; ++i) {
+        const TokenId next = document[static_cast<size_t>(position + i + 1)];
+        score_position(logits, i, next, before + static_cast<size_t>(i), p, column);
+      }
+    });
+  }
+
+  void score_position(const std::vector<std::span<const float>>& logits, int64_t row, TokenId next,
+                      size_t at, std::vector<double>& p, Column& column) const {
+    const auto vocab = static_cast<size_t>(runners_.front()->plan.config.vocab_size);
+    auto read = [&](size_t model) {
+      return read_logits(logits[model].subspan(static_cast<size_t>(row) * vocab, vocab));
+    };
+    const LogitsRow reference = read(0);
+    column.models[0][at] = {negative_log_likelihood(reference, next), 0.0, true};
+    if (logits.size() == 1) return;
+    probabilities(reference, p);
+    for (size_t m = 1; m < logits.size(); ++m) {
+      const LogitsRow candidate = read(m);
+      column.models[m][at] = {negative_log_likelihood(candidate, next),
+                              kl_divergence(reference, p, candidate),
+                              candidate.top1 == reference.top1};
+    }
+  }
+
+  const EvalOptions& options_;
+  std::vector<std::unique_ptr<EvalRunner>> runners_;
+  ThreadTeam team_;
+};
+
+Result<void> measure_noise_floor(const Session& reference, const EvalTexts& texts,
+                                 const EvalOptions& options, int64_t rows, Evaluation& result) {
+  Evaluator twice(reference, options);
+  QUENCH_TRY_VOID(twice.add(reference, rows));
+  QUENCH_TRY_VOID(twice.add(reference, rows));
+  for (const EvalDomain& domain : texts.domains) {
+    const std::vector<TokenId>& document = domain.documents.front();
+    Column column;
+    twice.start_column(column);
+    const auto windows =
+        cut_windows(static_cast<int64_t>(document.size()), result.context, result.stride);
+    QUENCH_TRY_VOID(twice.run_window(document, windows.front(), column));
+    for (const Position& position : column.models[1]) {
+      result.noise_floor_max = std::max(result.noise_floor_max, position.kld);
+      ++result.noise_floor_positions;
+    }
+  }
+  return {};
+}
+
+// Token ids beyond the models' rows come from a tokenizer that is not theirs.
+Result<void> check_ids(const EvalTexts& texts, int64_t vocab_size) {
+  for (const EvalDomain& domain : texts.domains) {
+    for (const auto& document : domain.documents) {
+      for (const TokenId id : document) {
+        if (id >= 0 && id < vocab_size) continue;
+        return fail(ErrorCode::kInvalidFile,
+                    "The tokenizer gives id {}, but the model has {} rows of embeddings.", id,
+                    vocab_size);
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<EvalWindow> cut_windows(int64_t num_tokens, int64_t context, int64_t stride) {
+  std::vector<EvalWindow> windows;
+  int64_t scored_end = 1;
+  for (int64_t begin = 0; scored_end < num_tokens; begin += stride) {
+    const int64_t end = std::min(begin + context, num_tokens);
+    windows.push_back({begin, scored_end, end});
+    scored_end = end;
+  }
+  return windows;
+}
+
+std::string Evaluation::convention() const {
+  return fmt::format(
+      "Documents are read one by one in windows of {} tokens that advance by {}; every token but a "
+      "document's first is scored once, in the first window that holds it.",
+      context, stride);
+}
+
+Result<Evaluation> evaluate(const Session& reference, const std::vector<const Session*>& candidates,
+                            const EvalTexts& texts, const EvalOptions& options) {
+  const double start_s = now_s();
+  const int64_t vocab_size = reference.plan().config.vocab_size;
+  Evaluation result;
+  result.context = std::max<int64_t>(options.context, 2);
+  result.context = std::min(result.context, reference.plan().max_seq_len);
+  for (const Session* candidate : candidates) {
+    QUENCH_CHECK(candidate->plan().config.vocab_size == vocab_size, "vocabularies differ");
+    result.context = std::min(result.context, candidate->plan().max_seq_len);
+  }
+  result.stride = options.stride > 0 ? std::min(options.stride, result.context - 1)
+                                     : std::max<int64_t>(result.context / 2, 1);
+  result.text_path = texts.path;
+  result.text_sha256 = texts.sha256;
+  result.tokens = texts.num_tokens();
+  QUENCH_TRY_VOID(check_ids(texts, vocab_size));
+  const auto models = static_cast<int64_t>(candidates.size()) + 1;
+  const int64_t row_bytes = vocab_size * static_cast<int64_t>(sizeof(float)) * models;
+  const int64_t rows = std::clamp(kChunkLogitsBytes / row_bytes, int64_t{8}, kMaxChunkRows);
+
+  Evaluator evaluator(reference, options);
+  QUENCH_TRY_VOID(evaluator.add(reference, rows));
+  for (const Session* candidate : candidates) QUENCH_TRY_VOID(evaluator.add(*candidate, rows));
+  std::vector<Column> columns;
+  int64_t done = 0;
+  for (const EvalDomain& domain : texts.domains) {
+    Column& column = columns.emplace_back();
+    evaluator.start_column(column);
+    for (const auto& document : domain.documents) {
+      column.document_begin.push_back(column.models.front().size());
+      const auto length = static_cast<int64_t>(document.size());
+      for (const EvalWindow& window : cut_windows(length, result.context, result.stride)) {
+        QUENCH_TRY_VOID(evaluator.run_window(document, window, column));
+      }
+      done += length;
+      if (options.progress) options.progress(done, result.tokens);
+    }
+  }
+  QUENCH_TRY_VOID(measure_noise_floor(reference, texts, options, rows, result));
+
+  std::vector<const Column*> all;
+  for (const Column& column : columns) all.push_back(&column);
+  for (size_t m = 0; m < static_cast<size_t>(models); ++m) {
+    ModelScores scores;
+    scores.overall = summarize_positions("", all, m);
+    for (size_t d = 0; d < columns.size(); ++d) {
+      scores.domains.push_back(summarize_positions(texts.domains[d].name, {&columns[d]}, m));
+    }
+    if (!std::isfinite(scores.overall.nll)) {
+      return fail(ErrorCode::kInternal,
+                  "The {} gives logits that are not numbers; its loss cannot be measured.",
+                  m == 0 ? "reference" : "candidate");
+    }
+    if (m == 0) {
+      result.scored = scores.overall.scored;
+      result.reference = std::move(scores);
+    } else {
+      result.candidates.push_back(std::move(scores));
+    }
+  }
+  result.seconds = now_s() - start_s;
+  return result;
+}
+
+}  // namespace quench

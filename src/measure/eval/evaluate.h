@@ -1,0 +1,77 @@
+// Evaluation: how well a model predicts texts (perplexity), and how far another one is from it
+// (Kullback-Leibler divergence of the distributions it predicts from the reference's). Reference
+// and candidates run side by side over the same tokens, chunk by chunk, so that no logits are kept.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/session.h"
+#include "measure/eval/texts.h"
+#include "measure/statistics.h"
+
+namespace quench {
+
+struct EvalOptions {
+  int64_t context = 512;  // tokens per window; cut to what the models' plans allow
+  int64_t stride = 0;     // tokens by which a window advances; 0: half of the context
+  const std::atomic<bool>* stop = nullptr;
+  std::function<void(int64_t done, int64_t total)> progress;  // in tokens
+};
+
+// One window of a document: tokens [begin, end) are run, tokens [first_scored, end) count.
+struct EvalWindow {
+  int64_t begin;
+  int64_t first_scored;
+  int64_t end;
+};
+// Every token of the document but the first is scored once. A window starts `stride` after the one
+// before it, so that every token beyond the first window has at least context - stride tokens
+// before it (Hugging Face, "Perplexity of fixed-length models").
+std::vector<EvalWindow> cut_windows(int64_t num_tokens, int64_t context, int64_t stride);
+
+// Of one model on one domain, or on all.
+struct EvalScores {
+  std::string domain;  // "" for all
+  int64_t scored = 0;  // positions
+  double nll = 0.0;    // mean, in nats
+  double ppl = 0.0;    // exp(nll)
+  // Against the reference; all 0, and agreement 1, for the reference itself.
+  ClusteredMean kld;  // documents are the clusters
+  double kld_median = 0.0;
+  double kld_p99 = 0.0;  // nearest ranks over positions
+  double kld_p999 = 0.0;
+  double kld_max = 0.0;
+  double top1_agreement = 1.0;  // share of positions with the same most probable token
+};
+
+struct ModelScores {
+  EvalScores overall;
+  std::vector<EvalScores> domains;
+};
+
+struct Evaluation {
+  std::string text_path;
+  std::string text_sha256;
+  int64_t tokens = 0;  // of all documents
+  int64_t scored = 0;
+  int64_t context = 0;
+  int64_t stride = 0;
+  ModelScores reference;
+  std::vector<ModelScores> candidates;
+  // The reference against a second runner of itself, over the first window of every domain: what
+  // this measurement shows where there is nothing to show.
+  double noise_floor_max = 0.0;
+  int64_t noise_floor_positions = 0;
+  double seconds = 0.0;
+
+  std::string convention() const;
+};
+
+// All sessions have the same vocabulary; their plans' max_seq_len limits the context.
+Result<Evaluation> evaluate(const Session& reference, const std::vector<const Session*>& candidates,
+                            const EvalTexts& texts, const EvalOptions& options);
+
+}  // namespace quench

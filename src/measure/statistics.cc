@@ -1,0 +1,154 @@
+#include "measure/statistics.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "base/check.h"
+
+namespace quench {
+namespace {
+
+std::vector<double> sorted(std::span<const double> values) {
+  QUENCH_CHECK(!values.empty(), "statistics of no values");
+  std::vector<double> result(values.begin(), values.end());
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+double median_of_sorted(const std::vector<double>& values) {
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2.0;
+}
+
+}  // namespace
+
+double median(std::span<const double> values) { return median_of_sorted(sorted(values)); }
+
+double mean(std::span<const double> values) {
+  QUENCH_CHECK(!values.empty(), "statistics of no values");
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double standard_deviation(std::span<const double> values) {
+  const double center = mean(values);
+  if (values.size() < 2) return 0.0;
+  double squares = 0.0;
+  for (const double value : values) squares += (value - center) * (value - center);
+  return std::sqrt(squares / static_cast<double>(values.size() - 1));
+}
+
+double percentile(std::span<const double> values, double percent) {
+  QUENCH_CHECK(!values.empty() && percent > 0.0 && percent <= 100.0, "percentile {} of {} values",
+               percent, values.size());
+  std::vector<double> copy(values.begin(), values.end());
+  // 1e-9: 99.9 % of 1000 is the 999th, although 99.9 / 100 * 1000 is a little more in binary.
+  const double rank = std::ceil(percent / 100.0 * static_cast<double>(copy.size()) - 1e-9);
+  const auto index = static_cast<size_t>(std::max(rank, 1.0)) - 1;
+  std::nth_element(copy.begin(), copy.begin() + static_cast<std::ptrdiff_t>(index), copy.end());
+  return copy[index];
+}
+
+double median_coverage(int64_t n, int64_t rank) {
+  // term = P(Binomial(n, 1/2) = i), from i = 0 upwards. It underflows from n = 1075 on; ranks near
+  // 0 have no weight there.
+  double term = std::pow(0.5, static_cast<double>(n));
+  double below = 0.0;
+  for (int64_t i = 0; i < rank; ++i) {
+    below += term;
+    term *= static_cast<double>(n - i) / static_cast<double>(i + 1);
+  }
+  return 1.0 - 2.0 * below;
+}
+
+MedianInterval median_interval(std::span<const double> values, double wanted) {
+  const std::vector<double> order = sorted(values);
+  const auto n = static_cast<int64_t>(order.size());
+  int64_t rank = 1;
+  // One value is an interval of coverage 0, which is the truth.
+  while (rank + 1 <= n / 2 && median_coverage(n, rank + 1) >= wanted) ++rank;
+  const double coverage = n < 2 ? 0.0 : median_coverage(n, rank);
+  return {order[static_cast<size_t>(rank - 1)], order[static_cast<size_t>(n - rank)], rank,
+          n + 1 - rank, coverage};
+}
+
+std::vector<double> modified_z_scores(std::span<const double> values) {
+  const double center = median(values);
+  std::vector<double> deviations;
+  for (const double value : values) deviations.push_back(std::fabs(value - center));
+  const double mad = median(deviations);
+  const double unit = mad > 0.0 ? mad / 0.6745 : 1.253314 * mean(deviations);
+  std::vector<double> scores;
+  for (const double value : values) scores.push_back(unit > 0.0 ? (value - center) / unit : 0.0);
+  return scores;
+}
+
+std::vector<int64_t> find_outliers(std::span<const double> values) {
+  const std::vector<double> scores = modified_z_scores(values);
+  std::vector<int64_t> result;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    if (std::fabs(scores[i]) > kOutlierScore) result.push_back(static_cast<int64_t>(i));
+  }
+  return result;
+}
+
+Summary summarize(std::span<const double> values) {
+  if (values.empty()) return {};
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  return {static_cast<int64_t>(values.size()),
+          median(values),
+          median_interval(values),
+          mean(values),
+          standard_deviation(values),
+          *low,
+          *high,
+          find_outliers(values)};
+}
+
+double t_quantile_95(int64_t degrees_of_freedom) {
+  struct Row {
+    int64_t from;
+    double t;
+  };
+  // Any table of the t distribution, column 0.975.
+  static constexpr std::array<Row, 34> kTable = {
+      {{1, 12.706}, {2, 4.303},  {3, 3.182},  {4, 2.776},  {5, 2.571},   {6, 2.447},   {7, 2.365},
+       {8, 2.306},  {9, 2.262},  {10, 2.228}, {11, 2.201}, {12, 2.179},  {13, 2.160},  {14, 2.145},
+       {15, 2.131}, {16, 2.120}, {17, 2.110}, {18, 2.101}, {19, 2.093},  {20, 2.086},  {21, 2.080},
+       {22, 2.074}, {23, 2.069}, {24, 2.064}, {25, 2.060}, {26, 2.056},  {27, 2.052},  {28, 2.048},
+       {29, 2.045}, {30, 2.042}, {40, 2.021}, {60, 2.000}, {120, 1.980}, {1000, 1.962}}};
+  QUENCH_CHECK(degrees_of_freedom >= 1, "{} degrees of freedom", degrees_of_freedom);
+  double t = kTable[0].t;
+  for (const Row& row : kTable) {
+    if (row.from <= degrees_of_freedom) t = row.t;
+  }
+  return t;
+}
+
+ClusteredMean clustered_mean(std::span<const Cluster> clusters) {
+  double sum = 0.0;
+  int64_t count = 0;
+  for (const Cluster& cluster : clusters) {
+    sum += cluster.sum;
+    count += cluster.count;
+  }
+  QUENCH_CHECK(count > 0, "the mean of no values");
+  const auto groups = static_cast<int64_t>(clusters.size());
+  const double center = sum / static_cast<double>(count);
+  ClusteredMean result = {center, center, center, groups};
+  if (groups < 2) return result;
+  double squares = 0.0;
+  for (const Cluster& cluster : clusters) {
+    const double residual = cluster.sum - center * static_cast<double>(cluster.count);
+    squares += residual * residual;
+  }
+  const auto g = static_cast<double>(groups);
+  const double error = std::sqrt(g / (g - 1.0) * squares) / static_cast<double>(count);
+  const double half = t_quantile_95(groups - 1) * error;
+  result.low = center - half;
+  result.high = center + half;
+  return result;
+}
+
+}  // namespace quench

@@ -1,0 +1,76 @@
+// Statistics for few and noisy measurements: medians with exact intervals, outliers that are
+// flagged and never removed. Pure functions; any thread.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace quench {
+
+// The functions below want at least one value; the order of the values does not matter.
+double median(std::span<const double> values);
+double mean(std::span<const double> values);
+// With n - 1 in the denominator; 0 for one value.
+double standard_deviation(std::span<const double> values);
+// The nearest-rank percentile: the smallest value with at least `percent` % of the values at or
+// below it. percent in (0, 100].
+double percentile(std::span<const double> values, double percent);
+
+// An interval between two order statistics, ranks counted from 1. `coverage` is the probability
+// that it holds the true median, whatever the distribution.
+struct MedianInterval {
+  double low;
+  double high;
+  int64_t low_rank;
+  int64_t high_rank;
+  double coverage;
+};
+// The narrowest interval of ranks (r, n + 1 - r) whose coverage reaches `wanted`; where even the
+// extremes do not reach it (n < 6 for 0.95), the extremes with the coverage they have.
+MedianInterval median_interval(std::span<const double> values, double wanted = 0.95);
+// P(the r-th smallest of n <= median <= the r-th largest) = 1 - 2 P(Binomial(n, 1/2) < r), exact
+// for continuous distributions (David, Nagaraja, "Order Statistics", 3rd edition, section 7.1).
+double median_coverage(int64_t n, int64_t rank);
+
+// 0.6745 (x - median) / MAD (Iglewicz, Hoaglin, "How to Detect and Handle Outliers", 1993). Where
+// the MAD is 0, (x - median) / (1.253314 mean absolute deviation) takes its place; where that is 0
+// too, all scores are 0.
+std::vector<double> modified_z_scores(std::span<const double> values);
+constexpr double kOutlierScore = 3.5;
+// Indices of values with |score| > kOutlierScore.
+std::vector<int64_t> find_outliers(std::span<const double> values);
+
+struct Summary {
+  int64_t count = 0;  // 0: nothing was measured and nothing below means anything
+  double median = 0.0;
+  MedianInterval interval{};
+  double mean = 0.0;
+  double standard_deviation = 0.0;
+  double min = 0.0;
+  double max = 0.0;
+  std::vector<int64_t> outliers;
+};
+Summary summarize(std::span<const double> values);
+
+// The two-sided 95 % quantile of Student's t distribution. Between the table's rows the next lower
+// number of degrees of freedom is taken, which makes intervals wider, never narrower.
+double t_quantile_95(int64_t degrees_of_freedom);
+
+// The part of a sample that belongs together, such as the tokens of one document.
+struct Cluster {
+  double sum = 0.0;
+  int64_t count = 0;
+};
+struct ClusteredMean {
+  double mean = 0.0;
+  double low = 0.0;  // 95 % interval; the mean itself where there are fewer than two clusters
+  double high = 0.0;
+  int64_t num_clusters = 0;
+};
+// Mean over all members. The interval counts clusters, not members, as independent: the variance of
+// the ratio estimator m = sum S_c / sum n_c is G/(G-1) sum (S_c - m n_c)^2 / N^2 (Cochran,
+// "Sampling Techniques", 3rd edition, section 2.11), with t on G - 1 degrees of freedom.
+ClusteredMean clustered_mean(std::span<const Cluster> clusters);
+
+}  // namespace quench

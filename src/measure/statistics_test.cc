@@ -1,0 +1,107 @@
+#include "measure/statistics.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace quench {
+namespace {
+
+TEST(Statistics, MedianMeanDeviation) {
+  EXPECT_EQ(median(std::vector<double>{3, 1, 2}), 2.0);
+  EXPECT_EQ(median(std::vector<double>{4, 1, 3, 2}), 2.5);
+  const std::vector<double> values = {2, 4, 4, 4, 5, 5, 7, 9};
+  EXPECT_EQ(mean(values), 5.0);
+  EXPECT_DOUBLE_EQ(standard_deviation(values), std::sqrt(32.0 / 7.0));
+  EXPECT_EQ(standard_deviation(std::vector<double>{7}), 0.0);
+}
+
+TEST(Statistics, PercentileIsTheNearestRank) {
+  const std::vector<double> values = {50, 15, 40, 20, 35};
+  EXPECT_EQ(percentile(values, 5), 15.0);
+  EXPECT_EQ(percentile(values, 30), 20.0);
+  EXPECT_EQ(percentile(values, 40), 20.0);
+  EXPECT_EQ(percentile(values, 50), 35.0);
+  EXPECT_EQ(percentile(values, 100), 50.0);
+  std::vector<double> thousand;
+  for (int i = 1; i <= 1000; ++i) thousand.push_back(i);
+  EXPECT_EQ(percentile(thousand, 99.9), 999.0);
+  EXPECT_EQ(percentile(thousand, 99), 990.0);
+}
+
+TEST(Statistics, CoverageOfOrderStatistics) {
+  // 1 - 2 (1 + ... ) / 2^n by hand.
+  EXPECT_DOUBLE_EQ(median_coverage(3, 1), 0.75);
+  EXPECT_DOUBLE_EQ(median_coverage(5, 1), 0.9375);
+  EXPECT_DOUBLE_EQ(median_coverage(6, 1), 0.96875);
+  EXPECT_DOUBLE_EQ(median_coverage(10, 2), 1.0 - 2.0 * 11.0 / 1024.0);  // 97.9 %
+  EXPECT_DOUBLE_EQ(median_coverage(10, 3), 1.0 - 2.0 * 56.0 / 1024.0);  // 89.1 %
+  EXPECT_DOUBLE_EQ(median_coverage(9, 2), 1.0 - 2.0 * 10.0 / 512.0);    // 96.1 %
+}
+
+TEST(Statistics, MedianIntervalTakesTheNarrowestThatCovers) {
+  const std::vector<double> ten = {10, 1, 9, 2, 8, 3, 7, 4, 6, 5};
+  const MedianInterval interval = median_interval(ten);
+  EXPECT_EQ(interval.low_rank, 2);
+  EXPECT_EQ(interval.high_rank, 9);
+  EXPECT_EQ(interval.low, 2.0);
+  EXPECT_EQ(interval.high, 9.0);
+  EXPECT_NEAR(interval.coverage, 0.9785, 5e-5);
+
+  const MedianInterval three = median_interval(std::vector<double>{5, 3, 4});
+  EXPECT_EQ(three.low, 3.0);
+  EXPECT_EQ(three.high, 5.0);
+  EXPECT_DOUBLE_EQ(three.coverage, 0.75);
+
+  const MedianInterval one = median_interval(std::vector<double>{5});
+  EXPECT_EQ(one.low, 5.0);
+  EXPECT_EQ(one.high, 5.0);
+  EXPECT_EQ(one.coverage, 0.0);
+}
+
+TEST(Statistics, OutliersAreFlagged) {
+  // Median 4, MAD 1: the score of 20 is 0.6745 * 16.
+  const std::vector<double> values = {2, 3, 4, 5, 20};
+  EXPECT_NEAR(modified_z_scores(values)[4], 10.792, 1e-9);
+  EXPECT_EQ(find_outliers(values), std::vector<int64_t>{4});
+  // MAD 0, mean absolute deviation 10 / 5 = 2: the score of 11 is 10 / (1.253314 * 2).
+  const std::vector<double> flat = {1, 1, 1, 1, 11};
+  EXPECT_NEAR(modified_z_scores(flat)[4], 3.98942, 1e-5);
+  EXPECT_EQ(find_outliers(flat), std::vector<int64_t>{4});
+  EXPECT_TRUE(find_outliers(std::vector<double>{1, 1, 1}).empty());
+}
+
+TEST(Statistics, SummaryOfNothingIsEmpty) {
+  EXPECT_EQ(summarize({}).count, 0);
+  const Summary summary = summarize(std::vector<double>{2, 3, 4, 5, 20});
+  EXPECT_EQ(summary.count, 5);
+  EXPECT_EQ(summary.median, 4.0);
+  EXPECT_EQ(summary.min, 2.0);
+  EXPECT_EQ(summary.max, 20.0);
+  EXPECT_EQ(summary.outliers.size(), 1u);
+}
+
+TEST(Statistics, ClusteredMean) {
+  // Clusters of sums 2, 8 with counts 2, 2: mean 2.5, residuals -3 and 3,
+  // error sqrt(2 / 1 * 18) / 4 = 1.5, t(1) = 12.706.
+  const std::vector<Cluster> two = {{2.0, 2}, {8.0, 2}};
+  const ClusteredMean result = clustered_mean(two);
+  EXPECT_EQ(result.mean, 2.5);
+  EXPECT_NEAR(result.high - result.mean, 12.706 * 1.5, 1e-9);
+  EXPECT_NEAR(result.mean - result.low, 12.706 * 1.5, 1e-9);
+  EXPECT_EQ(result.num_clusters, 2);
+
+  const std::vector<Cluster> one = {{6.0, 3}};
+  EXPECT_EQ(clustered_mean(one).mean, 2.0);
+  EXPECT_EQ(clustered_mean(one).low, 2.0);
+  EXPECT_EQ(clustered_mean(one).high, 2.0);
+}
+
+TEST(Statistics, TQuantile) {
+  EXPECT_EQ(t_quantile_95(9), 2.262);
+  EXPECT_EQ(t_quantile_95(35), 2.042);  // wider than the true 2.030
+  EXPECT_EQ(t_quantile_95(1000000), 1.962);
+}
+
+}  // namespace
+}  // namespace quench
