@@ -1,6 +1,81 @@
+// quench: one binary, one subcommand per verb. Results on stdout, everything else on stderr. Exit
+// status 0, 1 when something failed, 2 when the command line is wrong.
+#include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <new>
 
-int main() {
-  std::puts("quench");
+#include "apps/verbs.h"
+#include "base/log.h"
+#include "base/version.h"
+
+namespace quench {
+namespace {
+
+// One line: what is wrong, and whose --help to read. An unknown verb is named, with the known ones.
+int usage_error(const CLI::App& app, const CLI::ParseError& error) {
+  std::string command = "quench";
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().front();
+    command += " " + at->get_name();
+  }
+  std::string what = error.what();
+  if (at->get_require_subcommand_min() > 0) {
+    const std::vector<std::string> rest = app.remaining(true);
+    std::string known;
+    for (const CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; })) {
+      known += (known.empty() ? "" : ", ") + sub->get_name();
+    }
+    what = rest.empty() ? "Expected one of " + known
+                        : "Unknown \"" + rest.front() + "\"; known are " + known;
+  }
+  std::fprintf(stderr, "quench: %s. See `%s --help`.\n", what.c_str(), command.c_str());
+  return 2;
+}
+
+}  // namespace
+}  // namespace quench
+
+int main(int argc, char** argv) {
+  using namespace quench;
+  CLI::App app("quench: run, shrink, measure and explain Qwen models", "quench");
+  app.set_version_flag("--version", version_string());
+  app.require_subcommand(1);
+  std::string log_level = "warn";
+  app.add_option("--log", log_level, "Messages on stderr: error, warn, info, debug")
+      ->check(CLI::IsMember({"error", "warn", "info", "debug"}))
+      ->envname("QUENCH_LOG");
+  app.footer(
+      "Start with `quench shootout` or `quench run`; `quench VERB --help` shows a verb's flags and "
+      "examples.");
+  Verb chosen;
+  add_shootout(app, chosen);
+  add_run(app, chosen);
+  add_inspect(app, chosen);
+  add_tokenize(app, chosen);
+  add_logits(app, chosen);
+  add_list(app, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return e.get_exit_code() == 0 ? app.exit(e) : usage_error(app, e);
+  }
+  init_log(log_level);
+  try {
+    if (const Result<void> done = chosen(); !done) {
+      std::fflush(stdout);
+      std::fprintf(stderr, "quench: %s\n", done.error().message.c_str());
+      return exit_status(done.error().code);
+    }
+  } catch (const std::bad_alloc&) {
+    std::fputs("quench: Out of memory; a smaller --max-seq-len or --format needs less.\n", stderr);
+    return 1;
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    std::fprintf(stderr, "quench: stdout: cannot write: %s.\n", std::strerror(errno));
+    return 1;
+  }
   return 0;
 }

@@ -1,0 +1,105 @@
+// quench list: the tables that the program is made of.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+
+#include "apps/verbs.h"
+#include "base/json.h"
+#include "base/paths.h"
+#include "devices/device.h"
+#include "formats/format.h"
+#include "models/family.h"
+#include "text/chat_template.h"
+
+namespace quench {
+namespace {
+
+void print_row(const std::string& name, const std::string& description) {
+  std::printf("%-22s %s\n", name.c_str(), description.c_str());
+}
+
+Result<void> list_formats() {
+  for (const Format& format : all_formats()) print_row(format.name, format.description);
+  return {};
+}
+
+Result<void> list_families() {
+  for (const Family* family : all_families()) print_row(family->architecture, family->description);
+  return {};
+}
+
+Result<void> list_device_rows() {
+  for (const DeviceRow& row : list_devices()) print_row(row.name, row.description);
+  return {};
+}
+
+Result<void> list_templates() {
+  for (const std::string_view name : ChatTemplate::names()) {
+    QUENCH_TRY(const ChatTemplate chat_template, ChatTemplate::by_name(name));
+    print_row(std::string(name), std::string(chat_template.description()));
+  }
+  return {};
+}
+
+// A folder of JSON files with "name" and "description".
+Result<void> list_folder(const std::string& folder) {
+  QUENCH_TRY(const std::string path, data_path(folder));
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    if (entry.path().extension() == ".json") files.push_back(entry.path().string());
+  }
+  std::sort(files.begin(), files.end());
+  for (const std::string& file : files) {
+    QUENCH_TRY(const Json json, read_json_file(file));
+    // The protocol lies beside the tasks but is none.
+    if (!json.is_object() || json.contains("tasks")) continue;
+    auto text = [&, &object = json](const char* key, std::string fallback) {
+      const auto value = object.find(key);
+      return value != object.end() && value->is_string() ? value->get<std::string>() : fallback;
+    };
+    print_row(text("name", std::filesystem::path(file).stem().string()), text("description", ""));
+  }
+  return {};
+}
+
+Result<void> list_shapes() {
+  QUENCH_TRY(const std::string path, data_path("models/shapes.json"));
+  QUENCH_TRY(const Json json, read_json_file(path));
+  for (const auto& [name, config] : json.at("models").items()) {
+    print_row(name, config.at("architectures").at(0).get<std::string>());
+  }
+  return {};
+}
+
+struct Table {
+  const char* name;
+  std::function<Result<void>()> print;
+};
+
+const std::vector<Table>& tables() {
+  static const std::vector<Table> all = {
+      {"formats", list_formats},
+      {"families", list_families},
+      {"devices", list_device_rows},
+      {"templates", list_templates},
+      {"shapes", list_shapes},
+      {"tasks", [] { return list_folder("tasks"); }},
+      {"recipes", [] { return list_folder("recipes"); }},
+  };
+  return all;
+}
+
+}  // namespace
+
+void add_list(CLI::App& app, Verb& chosen) {
+  CLI::App* verb = app.add_subcommand(
+      "list", "Print a table: formats, families, devices, templates, shapes, tasks, recipes");
+  verb->require_subcommand(1);
+  for (const Table& table : tables()) {
+    CLI::App* sub = verb->add_subcommand(table.name, fmt::format("List the {}", table.name));
+    sub->callback([&table, &chosen] { chosen = table.print; });
+  }
+}
+
+}  // namespace quench
