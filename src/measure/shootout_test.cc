@@ -21,7 +21,6 @@ const Json& row_of(const Json& shootout, const std::string& profile) {
 class ShootoutTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    if (!data_path("models/demo")) return;
     ShootoutOptions options;
     options.length = "quick";
     shootout_ = std::make_unique<Shootout>();
@@ -29,10 +28,7 @@ class ShootoutTest : public testing::Test {
     json_ = shootout_json(*shootout_, "2026-01-31T12:34:56Z", "");
   }
   static void TearDownTestSuite() { shootout_.reset(); }
-  void SetUp() override {
-    if (shootout_ == nullptr) GTEST_SKIP() << "models/demo is not there";
-    ASSERT_TRUE(outcome_) << outcome_.error().message;
-  }
+  void SetUp() override { ASSERT_TRUE(outcome_) << outcome_.error().message; }
 
   static inline std::unique_ptr<Shootout> shootout_;
   static inline Result<void> outcome_;
