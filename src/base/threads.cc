@@ -63,6 +63,10 @@ void Barrier::wait() {
   while (!passed()) generation_.wait(generation, std::memory_order_acquire);
 }
 
+void Worker::wait() const {
+  if (barrier != nullptr) barrier->wait();
+}
+
 Range worker_range(const Worker& worker, int64_t total, int64_t grain) {
   const int64_t units = ceil_div(total, grain);
   const int64_t begin = units * worker.index / worker.count * grain;

@@ -29,9 +29,8 @@ struct Worker {
   int count = 1;
   Barrier* barrier = nullptr;  // null when the team has one member
 
-  void wait() const {
-    if (barrier != nullptr) barrier->wait();
-  }
+  // All members meet here. Not inline: kernel folders must not emit shared copies of it.
+  void wait() const;
 };
 
 // The part of [0, total) that one worker does: contiguous, in units of `grain`, empty for surplus

@@ -36,6 +36,7 @@ struct MatmulArgs {
   float* const* y;               // [num_weights] of [m, n]
   int64_t num_weights;
   int64_t m;
+  int64_t x_rows;  // of x: m, or, routed with `rows`, the number of tokens
   // Stacks of experts: sorted row r uses x[rows[r]] (null: x[r]) and the expert e with begin[e] <=
   // r < begin[e + 1]. Both null for plain matrices. m is then begin[num_experts].
   const int32_t* expert_begin;  // [num_experts + 1]
@@ -53,7 +54,9 @@ struct MatmulKernel {
   // y[i] = row ids[i] of a packed matrix, decoded: the embedding look-up. Every id is in [0, n).
   void (*gather)(const OpContext&, const Weight& weight, const int32_t* ids, int64_t num_ids,
                  float* y);
-  void (*run)(const OpContext&, const MatmulArgs&);
+  // May meet the team's other workers inside; `context.scratch` has scratch_bytes(x_rows, k).
+  void (*run)(const OpContext& context, const MatmulArgs& args);
+  int64_t (*scratch_bytes)(int64_t x_rows, int64_t k);
 };
 
 // Rows per packing step: a multiple of every kernel's strip height and of every format's tile

@@ -12,6 +12,7 @@
 // per token.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/threads.h"
@@ -22,6 +23,8 @@ namespace quench {
 struct OpContext {
   Worker worker;
   void* stream = nullptr;
+  std::byte* scratch =
+      nullptr;  // of the whole team, for one op at a time; as large as the plan says
 };
 
 constexpr int64_t kPageTokens =

@@ -6,7 +6,8 @@ namespace {
 template <size_t N>
 void run_shared(const OpContext& context, const float* x, const Weight* const (&weights)[N],
                 float* const (&y)[N], int64_t m) {
-  weights[0]->kernel->run(context, {x, weights, y, static_cast<int64_t>(N), m, nullptr, nullptr});
+  weights[0]->kernel->run(context,
+                          {x, weights, y, static_cast<int64_t>(N), m, m, nullptr, nullptr});
 }
 
 // Weights that share an input may still have different kernels (mixed precision): then one call

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "engine/session.h"
 #include "io/safetensors.h"
+#include "test_paths.h"
 
 namespace quench {
 namespace {
@@ -20,7 +21,7 @@ namespace fs = std::filesystem;
 // about 1e-6.
 constexpr double kTolerance = 1e-5;
 
-fs::path golden_root() { return fs::path(QUENCH_SOURCE_DIR) / "tests" / "golden"; }
+fs::path golden_root() { return source_path("tests/golden"); }
 
 std::vector<std::string> case_names() {
   std::vector<std::string> names;

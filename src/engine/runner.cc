@@ -88,7 +88,8 @@ std::span<float> Runner::run(std::span<const BatchEntry> entries, const Observer
   upload_batch(device_, batch_, workspace_);
   const int64_t layer_bytes = plan_.kv_page_bytes * plan_.num_pages;
   const auto rows = static_cast<int64_t>(batch_.logit_rows.size());
-  device_.run([&](const OpContext& op) {
+  device_.run([&](OpContext op) {
+    op.scratch = workspace_.scratch;
     const ForwardContext context = {
         op,
         &device_.ops(),

@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/random.h"
+#include "test_paths.h"
 
 namespace quench {
 namespace {
@@ -223,7 +224,7 @@ Case golden_case(const Json& golden, int64_t vocab_size) {
 }
 
 TEST(Sampler, EqualsTheGoldenFilesOfTransformers) {
-  const auto file = read_json_file(QUENCH_SOURCE_DIR "/tests/golden/sampling/settings.json");
+  const auto file = read_json_file(source_path("tests/golden/sampling/settings.json"));
   ASSERT_TRUE(file) << file.error().message;
   SamplerScratch scratch;
   int index = 0;

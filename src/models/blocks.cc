@@ -90,13 +90,14 @@ void routed_experts(const ForwardContext& c, const Layer& layer) {
   c.op.worker.wait();
   const Weight* in[] = {&layer.weight(Role::kExpertGate), &layer.weight(Role::kExpertUp)};
   float* const hidden[] = {w.gate, w.up};
-  in[0]->kernel->run(c.op, {w.normed, in, hidden, 2, rows, w.expert_begin, w.sorted_token});
+  in[0]->kernel->run(c.op,
+                     {w.normed, in, hidden, 2, rows, c.num_tokens, w.expert_begin, w.sorted_token});
   c.op.worker.wait();
   c.ops->silu_mul(c.op, {w.gate, w.up, w.gate, rows * moe.moe_intermediate_size});
   c.op.worker.wait();
   const Weight* down[] = {&layer.weight(Role::kExpertDown)};
   float* const projected[] = {w.projected};
-  down[0]->kernel->run(c.op, {w.gate, down, projected, 1, rows, w.expert_begin, nullptr});
+  down[0]->kernel->run(c.op, {w.gate, down, projected, 1, rows, rows, w.expert_begin, nullptr});
   c.op.worker.wait();
   c.ops->moe_combine(c.op, {w.x, w.projected, w.sorted_row, w.expert_weights, c.num_tokens,
                             moe.num_experts_per_tok, c.config().hidden_size});

@@ -8,13 +8,14 @@
 #include <set>
 
 #include "models/rope.h"
+#include "test_paths.h"
 
 namespace quench {
 namespace {
 
 namespace fs = std::filesystem;
 
-Json shapes() { return *read_json_file(std::string(QUENCH_SOURCE_DIR) + "/models/shapes.json"); }
+Json shapes() { return *read_json_file(source_path("models/shapes.json")); }
 
 int64_t count_parameters(const Family& family, const ModelConfig& config) {
   int64_t total = 0;
@@ -57,7 +58,7 @@ TEST(Family, TheTableOfShapesParsesWhole) {
 
 std::string data_dir() {
   if (const char* env = std::getenv("QUENCH_TEST_DATA"); env != nullptr) return env;
-  return std::string(QUENCH_SOURCE_DIR) + "/../shared/data";
+  return source_path("../shared/data");
 }
 
 // Official config files: each is parsed, or refused because its architecture is not one of ours.

@@ -59,6 +59,7 @@ int64_t carve(const ModelConfig& config, const WorkspaceLimits& limits, std::byt
   carver.take(w.page_table, limits.max_sequences * limits.max_pages);
   carver.take(w.logit_rows, limits.max_logit_rows);
   if (config.use_logn_attn) carver.take(w.query_scale, tokens);
+  carver.take(w.scratch, limits.scratch_bytes);
   return carver.used_bytes();
 }
 

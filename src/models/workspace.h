@@ -13,6 +13,7 @@ struct WorkspaceLimits {
   int64_t max_sequences = 0;   // per step
   int64_t max_pages = 0;       // per sequence
   int64_t max_logit_rows = 0;  // per step
+  int64_t scratch_bytes = 0;   // the most that an op of a step needs
 };
 
 struct Workspace {
@@ -43,6 +44,7 @@ struct Workspace {
   int32_t* page_table = nullptr;  // [S, max_pages]
   int32_t* logit_rows = nullptr;
   float* query_scale = nullptr;
+  std::byte* scratch = nullptr;
 };
 
 // Bytes of the one allocation.

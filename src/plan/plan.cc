@@ -123,6 +123,14 @@ Result<void> plan_memory(const PlanGoal& goal, Plan& plan) {
   plan.limits.max_sequences = goal.max_batch_size;
   plan.limits.max_pages = pages;
   plan.limits.max_logit_rows = goal.max_logit_rows > 0 ? goal.max_logit_rows : goal.max_batch_size;
+  for (const PlannedMatrix& matrix : plan.matrices) {
+    const bool is_routed = matrix.sources.front().expert >= 0;
+    const int64_t rows =
+        std::max(plan.limits.max_tokens * (is_routed ? config.moe.num_experts_per_tok : 1),
+                 plan.limits.max_logit_rows);
+    plan.limits.scratch_bytes = std::max(
+        plan.limits.scratch_bytes, matrix.kernel->scratch_bytes(rows, matrix.sources.front().cols));
+  }
   const int64_t element_bytes = goal.kv_type == KvType::kF32 ? 4 : 2;
   plan.kv_bytes_per_token = 2 * config.kv_dim() * element_bytes * config.num_hidden_layers;
   plan.kv_page_bytes = 2 * config.kv_dim() * element_bytes * kPageTokens;

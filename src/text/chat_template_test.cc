@@ -9,6 +9,7 @@
 #include <map>
 
 #include "base/file.h"
+#include "test_paths.h"
 
 namespace quench {
 namespace {
@@ -19,12 +20,12 @@ Json read_json(const std::string& path) {
   return json.value_or(Json());
 }
 
-const std::string kFixtures = QUENCH_SOURCE_DIR "/tests/text/";
+const std::string kFixtures = source_path("tests/text/");
 
 // Chat templates of others, which are not part of this repository.
 std::string data_dir() {
   const char* set = std::getenv("QUENCH_TEST_DATA");
-  const std::string dir = set != nullptr ? set : QUENCH_SOURCE_DIR "/../shared/data";
+  const std::string dir = set != nullptr ? set : source_path("../shared/data");
   return is_directory(dir + "/chat") ? dir : "";
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "test_paths.h"
 #include "text/detokenizer.h"
 #include "text/random_text.h"
 
@@ -15,7 +16,7 @@ namespace quench {
 namespace {
 
 using Ids = std::vector<TokenId>;
-constexpr char kSmall[] = QUENCH_SOURCE_DIR "/tests/text/small_tokenizer";
+const std::string kSmall = source_path("tests/text/small_tokenizer");
 
 std::string text_of(const std::string& path) {
   auto text = read_file(path);
@@ -26,7 +27,7 @@ std::string text_of(const std::string& path) {
 // The directory of third-party vocabularies, which are not part of this repository; "" without it.
 std::string data_dir() {
   const char* set = std::getenv("QUENCH_TEST_DATA");
-  const std::string dir = set != nullptr ? set : QUENCH_SOURCE_DIR "/../shared/data";
+  const std::string dir = set != nullptr ? set : source_path("../shared/data");
   return is_directory(dir + "/tokenizer") ? dir : "";
 }
 #define SKIP_WITHOUT_DATA()                                                                \
@@ -82,7 +83,7 @@ TEST(Tokenizer, TwentyThousandRandomStringsWithTheRealVocabulary) {
   SKIP_WITHOUT_DATA();
   const auto tokenizer = load_qwen3();
   ASSERT_TRUE(tokenizer) << tokenizer.error().message;
-  expect_digests(*tokenizer, QUENCH_SOURCE_DIR "/tests/text/random_ids_qwen3.txt");
+  expect_digests(*tokenizer, source_path("tests/text/random_ids_qwen3.txt"));
 }
 
 TEST(Tokenizer, SpecialTokensInTextStayText) {

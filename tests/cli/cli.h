@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "io/raw_safetensors.h"
+#include "test_paths.h"
 
 namespace quench {
 
@@ -41,7 +42,6 @@ void expect_error(const Output& output, const std::vector<std::string>& words);
 // The same for wrong usage: status 2.
 void expect_usage_error(const Output& output, const std::vector<std::string>& words);
 
-std::string source_path(const std::string& relative);
 std::string demo_dir();
 bool has_demo();
 

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "cli/cli.h"
+#include "test_paths.h"
 
 namespace quench {
 namespace {
@@ -18,11 +19,12 @@ namespace {
 namespace fs = std::filesystem;
 
 [[noreturn]] void become_quench(const std::vector<std::string>& arguments) {
-  std::vector<char*> argv = {const_cast<char*>(QUENCH_BINARY)};
+  std::string program = program_path();
+  std::vector<char*> argv = {program.data()};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   for (const char* name : {"QUENCH_ISA", "QUENCH_LOG", "QUENCH_DATA"}) ::unsetenv(name);
-  ::execv(QUENCH_BINARY, argv.data());
+  ::execv(program.c_str(), argv.data());
   ::_exit(127);
 }
 
@@ -120,9 +122,6 @@ void expect_usage_error(const Output& output, const std::vector<std::string>& wo
   expect_one_sentence(output, 2, words);
 }
 
-std::string source_path(const std::string& relative) {
-  return (fs::path(QUENCH_SOURCE_DIR) / relative).string();
-}
 std::string demo_dir() { return source_path("models/demo"); }
 bool has_demo() { return fs::exists(demo_dir() + "/model.safetensors"); }
 

@@ -11,6 +11,8 @@
 #include <span>
 #include <string>
 
+#include "test_paths.h"
+
 namespace quench {
 
 // The length, the header as given, `data_bytes` bytes 0 1 2 ...
@@ -60,7 +62,7 @@ class ScratchDir {
 inline std::string test_data_dir() {
   if (const char* dir = std::getenv("QUENCH_TEST_DATA")) return dir;
   for (const char* place : {"/shared/data", "/../shared/data", "/../../shared/data"}) {
-    const std::string dir = std::string(QUENCH_SOURCE_DIR) + place;
+    const std::string dir = source_path(place);
     if (std::filesystem::is_directory(dir)) return dir;
   }
   return {};

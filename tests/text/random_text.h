@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "test_paths.h"
 #include "text/unicode.h"
 
 namespace quench {
@@ -16,8 +17,7 @@ namespace quench {
 class RandomText {
  public:
   explicit RandomText(uint64_t seed)
-      : seed_(seed),
-        material_(read_json_file(QUENCH_SOURCE_DIR "/tests/text/random_text.json").value()) {
+      : seed_(seed), material_(read_json_file(source_path("tests/text/random_text.json")).value()) {
     for (const Json& fragment : material_["fragments"]) fragments_.push_back(fragment);
     for (const Json& range : material_["ranges"]) ranges_.emplace_back(range[0], range[1]);
     for (const Json& hex : material_["ill_formed_hex"]) {

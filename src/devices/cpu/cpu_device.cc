@@ -9,15 +9,22 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/cpuinfo.h"
 #include "devices/cpu/isa.h"
 
 namespace quench {
 namespace {
 
 bool always() { return true; }
+bool has_avx2() { return cpu_features().avx2; }
+bool has_avxvnni() { return cpu_features().avx_vnni; }
+bool has_avx512() { return cpu_features().avx512; }
 
 constexpr IsaLevel kLevels[] = {
     {"ref", always, apply_ref},
+    {"avx2", has_avx2, apply_avx2},
+    {"avxvnni", has_avxvnni, apply_avxvnni},
+    {"avx512", has_avx512, apply_avx512},
 };
 
 Result<const IsaLevel*> choose_level(const DeviceOptions& options) {
@@ -44,8 +51,10 @@ Result<const IsaLevel*> choose_level(const DeviceOptions& options) {
 class CpuDevice : public Device {
  public:
   CpuDevice(const IsaLevel& level, int num_threads) : level_(level), team_(num_threads) {
+    // A level that this CPU lacks may lie below one that it has (AVX-512 machines without
+    // AVX-VNNI).
     for (const IsaLevel& candidate : kLevels) {
-      candidate.apply(table_);
+      if (candidate.supported()) candidate.apply(table_);
       if (&candidate == &level) break;
     }
   }

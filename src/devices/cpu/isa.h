@@ -23,7 +23,10 @@ struct IsaLevel {
   void (*apply)(CpuTable& table);  // overrides rows of the level below
 };
 
-// devices/cpu/ref
+// devices/cpu/<isa>
 void apply_ref(CpuTable& table);
+void apply_avx2(CpuTable& table);
+void apply_avxvnni(CpuTable& table);
+void apply_avx512(CpuTable& table);
 
 }  // namespace quench

@@ -105,8 +105,11 @@ void run(const OpContext& context, const MatmulArgs& a) {
   }
 }
 
+int64_t scratch_bytes(int64_t, int64_t) { return 0; }
+
 }  // namespace
 
-const MatmulKernel matmul = {"ref_generic", accepts, packed_bytes, pack, gather, run};
+const MatmulKernel matmul = {"ref_generic", accepts, packed_bytes, pack,
+                             gather,        run,     scratch_bytes};
 
 }  // namespace quench::ref
