@@ -54,7 +54,8 @@ struct MatmulKernel {
   // y[i] = row ids[i] of a packed matrix, decoded: the embedding look-up. Every id is in [0, n).
   void (*gather)(const OpContext&, const Weight& weight, const int32_t* ids, int64_t num_ids,
                  float* y);
-  // May meet the team's other workers inside; `context.scratch` has scratch_bytes(x_rows, k).
+  // May meet the team's other workers inside; `context.scratch` has scratch_bytes(x_rows, k). The
+  // caller puts a barrier after it, and so between two runs.
   void (*run)(const OpContext& context, const MatmulArgs& args);
   int64_t (*scratch_bytes)(int64_t x_rows, int64_t k);
 };

@@ -3,32 +3,11 @@
 namespace quench {
 namespace {
 
-template <size_t N>
-void run_shared(const OpContext& context, const float* x, const Weight* const (&weights)[N],
-                float* const (&y)[N], int64_t m) {
-  weights[0]->kernel->run(context,
-                          {x, weights, y, static_cast<int64_t>(N), m, m, nullptr, nullptr});
-}
-
-// Weights that share an input may still have different kernels (mixed precision): then one call
-// each.
-template <size_t N>
-void matmul_list(const OpContext& context, const float* x, const Weight* const (&weights)[N],
-                 float* const (&y)[N], int64_t m) {
-  bool same_kernel = true;
-  for (const Weight* weight : weights) same_kernel &= weight->kernel == weights[0]->kernel;
-  if (same_kernel) {
-    run_shared(context, x, weights, y, m);
-    return;
-  }
-  for (size_t i = 0; i < N; ++i) run_matmul(context, *weights[i], x, y[i], m);
-}
-
 void attn_in(const OpContext& context, const Ops& ops, const AttnInArgs& a) {
   const int64_t tokens = a.batch.num_tokens;
   ops.rms_norm(context, {a.x, a.norm_weight, a.normed, tokens, a.hidden, a.eps});
   context.worker.wait();
-  matmul_list(context, a.normed, {a.q, a.k, a.v}, {a.q_out, a.k_out, a.v_out}, tokens);
+  run_matmuls(context, {a.q, a.k, a.v}, a.normed, {a.q_out, a.k_out, a.v_out}, tokens);
   context.worker.wait();
   if (a.q_norm != nullptr) {
     ops.rms_norm(context, {a.q_out, a.q_norm, a.q_out, tokens * a.heads, a.head_dim, a.eps});
@@ -57,7 +36,7 @@ void attn_out(const OpContext& context, const Ops& ops, const AttnOutArgs& a) {
 void ffn_in(const OpContext& context, const Ops& ops, const FfnInArgs& a) {
   ops.rms_norm(context, {a.x, a.norm_weight, a.normed, a.num_tokens, a.hidden, a.eps});
   context.worker.wait();
-  matmul_list(context, a.normed, {a.gate, a.up}, {a.gate_out, a.up_out}, a.num_tokens);
+  run_matmuls(context, {a.gate, a.up}, a.normed, {a.gate_out, a.up_out}, a.num_tokens);
   context.worker.wait();
   ops.silu_mul(context, {a.gate_out, a.up_out, a.gate_out, a.num_tokens * a.gate->n});
   context.worker.wait();
@@ -82,8 +61,21 @@ void head(const OpContext& context, const Ops& ops, const HeadArgs& a) {
 void run_matmul(const OpContext& context, const Weight& weight, const float* x, float* y,
                 int64_t m) {
   const Weight* weights[] = {&weight};
-  float* const outputs[] = {y};
-  run_shared(context, x, weights, outputs, m);
+  weight.kernel->run(context, {x, weights, &y, 1, m, m, nullptr, nullptr});
+}
+
+void run_matmuls(const OpContext& context, std::initializer_list<const Weight*> weights,
+                 const float* x, std::initializer_list<float*> y, int64_t m) {
+  const Weight* const* next = weights.begin();
+  float* const* out = y.begin();
+  while (next != weights.end()) {
+    const Weight* const* end = next;
+    while (end != weights.end() && (*end)->kernel == (*next)->kernel) ++end;
+    if (next != weights.begin()) context.worker.wait();  // both runs use the scratch memory
+    (*next)->kernel->run(context, {x, next, out, end - next, m, m, nullptr, nullptr});
+    out += end - next;
+    next = end;
+  }
 }
 
 const Phases& default_phases() {

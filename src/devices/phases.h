@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "devices/matmul.h"
 #include "devices/ops.h"
@@ -90,6 +91,9 @@ struct Phases {
 // The compositions.
 const Phases& default_phases();
 
+// Weights that share the input x [m, k]; neighbours with the same kernel go in one run.
+void run_matmuls(const OpContext& context, std::initializer_list<const Weight*> weights,
+                 const float* x, std::initializer_list<float*> y, int64_t m);
 // One weight, one output: m rows of x.
 void run_matmul(const OpContext& context, const Weight& weight, const float* x, float* y,
                 int64_t m);

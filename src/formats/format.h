@@ -34,6 +34,17 @@ struct Plane {
   int bytes_per_tile;
 };
 
+struct Format;
+
+// A format of tiles [1, group] with values scale * (level[code] - zero), one scale and one zero per
+// tile: all that an integer kernel needs to know of it.
+struct Grid {
+  // One tile: codes [cols], its scale, and its zero (0 with `levels`). Null: not such a format.
+  void (*read)(const Format& format, const ConstPlanes& tile, int64_t cols, uint8_t* codes,
+               float* scale, uint8_t* zero) = nullptr;
+  const float* levels = nullptr;  // [2^bits]; null: level[code] = code
+};
+
 struct Format {
   std::string name;         // "bf16", "int4_g128"
   std::string description;  // one line for `quench list formats`
@@ -51,6 +62,8 @@ struct Format {
   // code is defined here.
   void (*decode)(const Format& format, const ConstPlanes& tile, int64_t cols, float* x,
                  int64_t x_stride);
+
+  Grid grid;
 
   int64_t tile_width(int64_t cols) const { return tile_cols == 0 ? cols : tile_cols; }
   // True when a [rows, cols] matrix divides into whole tiles with whole bytes per plane.

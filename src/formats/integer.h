@@ -111,23 +111,40 @@ inline void encode(const Format& format, const float* x, int64_t, int64_t cols,
   put_scale(format, scale, tile[1]);
 }
 
+inline uint8_t get_zero(const Format& format, const ConstPlanes& tile) {
+  return format.zero_point ? static_cast<uint8_t>(tile[2][0])
+                           : static_cast<uint8_t>(1 << (format.bits - 1));
+}
+
 // Eight codes are kBits whole bytes: one load, eight shifts, no branch.
-template <int kBits>
-void decode(const Format& format, const ConstPlanes& tile, int64_t cols, float* x, int64_t) {
-  const float scale = get_scale(format, tile[1]);
-  const int zero = format.zero_point ? static_cast<int>(tile[2][0]) : 1 << (kBits - 1);
-  const std::byte* codes = tile[0];
+template <int kBits, class Use>
+void for_each_code(const std::byte* codes, int64_t cols, Use use) {
   int64_t i = 0;
   for (; i + 8 <= cols; i += 8, codes += kBits) {
     uint64_t word = 0;
     std::memcpy(&word, codes, kBits);
-    for (int j = 0; j < 8; ++j) {
-      const auto code = static_cast<int>(word >> (j * kBits) & ((1u << kBits) - 1));
-      x[i + j] = scale * static_cast<float>(code - zero);
-    }
+    for (int j = 0; j < 8; ++j) use(i + j, word >> (j * kBits) & ((1u << kBits) - 1));
   }
   // Groups are multiples of eight; only a whole row of bytes has a rest.
-  for (; i < cols; ++i, ++codes) x[i] = scale * static_cast<float>(static_cast<int>(*codes) - zero);
+  for (; i < cols; ++i, ++codes) use(i, static_cast<uint64_t>(*codes));
+}
+
+template <int kBits>
+void decode(const Format& format, const ConstPlanes& tile, int64_t cols, float* x, int64_t) {
+  const float scale = get_scale(format, tile[1]);
+  const int zero = get_zero(format, tile);
+  for_each_code<kBits>(tile[0], cols, [&](int64_t i, uint64_t code) {
+    x[i] = scale * static_cast<float>(static_cast<int>(code) - zero);
+  });
+}
+
+template <int kBits>
+void read_codes(const Format& format, const ConstPlanes& tile, int64_t cols, uint8_t* codes,
+                float* scale, uint8_t* zero) {
+  *scale = get_scale(format, tile[1]);
+  *zero = get_zero(format, tile);
+  for_each_code<kBits>(tile[0], cols,
+                       [&](int64_t i, uint64_t code) { codes[i] = static_cast<uint8_t>(code); });
 }
 
 inline Format make(int bits, int group, bool zero_point) {
@@ -147,6 +164,10 @@ inline Format make(int bits, int group, bool zero_point) {
   constexpr decltype(format.decode) kDecode[] = {
       nullptr, nullptr, decode<2>, decode<3>, decode<4>, decode<5>, decode<6>, nullptr, decode<8>};
   format.decode = kDecode[bits];
+  constexpr decltype(format.grid.read) kRead[] = {nullptr,       nullptr,       read_codes<2>,
+                                                  read_codes<3>, read_codes<4>, read_codes<5>,
+                                                  read_codes<6>, nullptr,       read_codes<8>};
+  format.grid.read = kRead[bits];
   return format;
 }
 

@@ -107,9 +107,10 @@ void routed_experts(const ForwardContext& c, const Layer& layer) {
 // x += sigmoid(shared_router . h) * ffn(h), h the same normed input as the experts'.
 void shared_expert(const ForwardContext& c, const Layer& layer) {
   const Workspace& w = *c.work;
-  run_matmul(c.op, layer.weight(Role::kSharedGate), w.normed, w.gate, c.num_tokens);
-  run_matmul(c.op, layer.weight(Role::kSharedUp), w.normed, w.up, c.num_tokens);
-  run_matmul(c.op, layer.weight(Role::kSharedRouter), w.normed, w.shared_logit, c.num_tokens);
+  run_matmuls(c.op,
+              {&layer.weight(Role::kSharedGate), &layer.weight(Role::kSharedUp),
+               &layer.weight(Role::kSharedRouter)},
+              w.normed, {w.gate, w.up, w.shared_logit}, c.num_tokens);
   c.op.worker.wait();
   c.ops->silu_mul(c.op, {w.gate, w.up, w.gate, c.num_tokens * layer.weight(Role::kSharedGate).n});
   c.op.worker.wait();

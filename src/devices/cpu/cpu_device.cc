@@ -3,12 +3,14 @@
 #include <fmt/ranges.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/cpuinfo.h"
 #include "devices/cpu/isa.h"
 
@@ -90,7 +92,7 @@ class CpuDevice : public Device {
   const Ops& ops() const override { return table_.ops; }
   const Phases& phases() const override { return table_.phases; }
   std::span<const MatmulKernel* const> matmul_kernels() const override {
-    return table_.matmul_kernels;
+    return {table_.matmul_kernels, static_cast<size_t>(table_.num_matmul_kernels)};
   }
 
  private:
@@ -106,6 +108,14 @@ class CpuDevice : public Device {
 };
 
 }  // namespace
+
+void prefer_kernel(CpuTable& table, const MatmulKernel& kernel) {
+  QUENCH_CHECK(table.num_matmul_kernels < kMaxKernels, "more than {} matmul kernels", kMaxKernels);
+  const MatmulKernel** const first = table.matmul_kernels;
+  std::copy_backward(first, first + table.num_matmul_kernels, first + table.num_matmul_kernels + 1);
+  *first = &kernel;
+  ++table.num_matmul_kernels;
+}
 
 Result<std::unique_ptr<Device>> open_cpu_device(const DeviceOptions& options) {
   QUENCH_TRY(const IsaLevel* level, choose_level(options));

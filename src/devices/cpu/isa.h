@@ -3,19 +3,24 @@
 // here.
 #pragma once
 
-#include <vector>
-
 #include "devices/matmul.h"
 #include "devices/ops.h"
 #include "devices/phases.h"
 
 namespace quench {
 
+constexpr int kMaxKernels = 32;
+
+// Plain arrays: ISA folders must not emit copies of library code.
 struct CpuTable {
   Ops ops;
   Phases phases;
-  std::vector<const MatmulKernel*> matmul_kernels;  // in order of preference
+  const MatmulKernel* matmul_kernels[kMaxKernels];  // in order of preference
+  int num_matmul_kernels;
 };
+
+// Puts a kernel before all others.
+void prefer_kernel(CpuTable& table, const MatmulKernel& kernel);
 
 struct IsaLevel {
   const char* name;

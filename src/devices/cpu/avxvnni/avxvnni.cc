@@ -1,9 +1,9 @@
 // The avxvnni level: 256-bit vectors with the byte dot product. Overrides the rows it does better
 // than the level below.
-#include "devices/cpu/isa.h"
+#include "devices/cpu/avxvnni/avxvnni.h"
 
 namespace quench {
 
-void apply_avxvnni(CpuTable&) {}
+void apply_avxvnni(CpuTable& table) { prefer_kernel(table, avxvnni::grid_matmul); }
 
 }  // namespace quench

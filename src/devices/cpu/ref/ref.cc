@@ -8,7 +8,7 @@ void apply_ref(CpuTable& table) {
   table.ops = {ref::rms_norm, ref::rope_table, ref::rope,      ref::kv_store,    ref::attention,
                ref::silu_mul, ref::add,        ref::moe_route, ref::moe_combine, ref::gather_rows};
   table.phases = default_phases();
-  table.matmul_kernels = {&ref::matmul};
+  prefer_kernel(table, ref::matmul);
 }
 
 }  // namespace quench

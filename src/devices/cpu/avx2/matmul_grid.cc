@@ -1,0 +1,13 @@
+// Integer and table formats at the avx2 level: VPMADDUBSW and VPMADDWD, 32 products in three
+// instructions.
+#include "devices/cpu/avx2/avx2.h"
+#include "devices/cpu/avx2/vec_inl.h"
+#include "devices/cpu/grid_run_inl.h"
+
+namespace quench::avx2 {
+
+const MatmulKernel grid_matmul = {"avx2_int8",          grid_strips_accept, grid_strips_bytes,
+                                  pack_grid_strips,     gather_grid_strips, grid_run<Vec>,
+                                  quantized_input_bytes};
+
+}  // namespace quench::avx2

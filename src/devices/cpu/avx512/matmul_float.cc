@@ -1,0 +1,69 @@
+// bf16, f16 and f32 at the avx512 level. bf16: VDPBF16PS, 32 products an instruction, inputs
+// rounded to bf16 once per call; the others: FMA on f32 inputs.
+#include "devices/cpu/avx512/avx512.h"
+#include "devices/cpu/avx512/vec_inl.h"
+#include "devices/cpu/float_matmul_inl.h"
+
+namespace quench::avx512 {
+namespace {
+
+struct Bf16Dot {
+  using X = uint16_t;
+  static constexpr int kBytes = 2;
+  static constexpr int kStepColumns = 2;
+  template <int kTokens, int kVectors>
+  static void step(const std::byte* const (&w)[kVectors], const uint16_t* const (&x)[kTokens],
+                   __m512 (&acc)[kTokens][kVectors]) {
+    __m512bh weights[kVectors];
+    for (int v = 0; v < kVectors; ++v) weights[v] = reinterpret_cast<__m512bh>(Vec::load(w[v]));
+    for (int t = 0; t < kTokens; ++t) {
+      const auto input = reinterpret_cast<__m512bh>(Vec::spread32(x[t]));
+      for (int v = 0; v < kVectors; ++v) acc[t][v] = _mm512_dpbf16_ps(acc[t][v], weights[v], input);
+    }
+  }
+};
+
+// [rows, k], rows rounded up to a cache line in all.
+int64_t bf16_input_bytes(int64_t rows, int64_t k) { return round_to_line(rows * k * 2); }
+
+void run_bf16(const OpContext& context, const MatmulArgs& a) {
+  auto* x = reinterpret_cast<uint16_t*>(context.scratch);
+  const int64_t count = a.x_rows * a.weights[0]->k;
+  const Range range = worker_range(context.worker, count, 32);
+  for (int64_t i = range.begin; i < range.end; i += 32) {
+    if (i + 32 <= range.end) {
+      const __m512bh pair =
+          _mm512_cvtne2ps_pbh(_mm512_loadu_ps(a.x + i + 16), _mm512_loadu_ps(a.x + i));
+      Vec::store(x + i, reinterpret_cast<__m512i>(pair));
+      continue;
+    }
+    const auto mask = static_cast<__mmask16>((1u << (range.end - i) % 16) - 1);
+    const bool two = range.end - i >= 16;
+    const __m512 low = two ? _mm512_loadu_ps(a.x + i) : _mm512_maskz_loadu_ps(mask, a.x + i);
+    const __m512 high = two ? _mm512_maskz_loadu_ps(mask, a.x + i + 16) : _mm512_setzero_ps();
+    const __m512bh pair = _mm512_cvtne2ps_pbh(high, low);
+    _mm512_mask_storeu_epi16(x + i, (__mmask32{1} << (range.end - i)) - 1,
+                             reinterpret_cast<__m512i>(pair));
+  }
+  context.worker.wait();
+  float_run<Vec, Bf16Dot>(context, a, x);
+}
+
+template <template <class> class Weights>
+void run(const OpContext& context, const MatmulArgs& a) {
+  float_run<Vec, Weights<Vec>>(context, a, a.x);
+}
+
+}  // namespace
+
+const MatmulKernel bf16_matmul = {"avx512_bf16",     bf16_strips_accept,  float_strips_bytes,
+                                  pack_float_strips, gather_float_strips, run_bf16,
+                                  bf16_input_bytes};
+const MatmulKernel f16_matmul = {"avx512_f16",      f16_strips_accept,   float_strips_bytes,
+                                 pack_float_strips, gather_float_strips, run<F16Weights>,
+                                 no_scratch};
+const MatmulKernel f32_matmul = {"avx512_f32",      f32_strips_accept,   float_strips_bytes,
+                                 pack_float_strips, gather_float_strips, run<F32Weights>,
+                                 no_scratch};
+
+}  // namespace quench::avx512

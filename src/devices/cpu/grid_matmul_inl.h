@@ -1,0 +1,258 @@
+// Matmul of grid strips (strip_inl.h) with int8 activations, as templates over a vector class.
+//
+// Arithmetic, the same for every m, thread count and call: an input row is quantized per 128
+// columns (scale = largest magnitude / 127, codes round to even). Per unit (the columns under one
+// weight scale and one activation scale, at most 128) the integer sum d of (level - zero) * code is
+// exact; then acc = fma(float(d), weight scale * activation scale, acc), units in ascending order,
+// from 0; y = acc + bias. Sums in integers are exact, so every ISA level gives the same bits too.
+#pragma once
+
+#include "devices/cpu/codes_inl.h"
+
+namespace quench {
+namespace {
+
+// Rows [begin, end) of x to codes, scales and block sums.
+template <class V>
+void quantize_rows(const float* x, int64_t begin, int64_t end, const QuantizedInput& input) {
+  const int64_t k = input.k;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t b = 0; b < input.x_blocks; ++b) {
+      const int64_t first = b * kXBlock;
+      const int64_t last = first + kXBlock < k ? first + kXBlock : k;
+      const float* from = x + row * k;
+      typename V::F largest = V::zerof();
+      for (int64_t i = first; i < last; i += V::kLanes)
+        largest = V::maxf(largest, V::absf(V::loadf(from + i)));
+      const float amax = V::max_abs(largest);
+      // The smallest normal number keeps the quotient finite; such rows are zero for all purposes.
+      const float scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
+      const float inverse = amax > 1e-30f ? 127.0f / amax : 0.0f;
+      input.scales[row * input.x_blocks + b] = scale;
+      for (int64_t block = first; block < last; block += kBlock) {
+        typename V::I sum = V::zero();
+        for (int64_t i = block; i < block + kBlock; i += V::kLanes) {
+          const typename V::F scaled = V::mulf(V::loadf(from + i), V::setf(inverse));
+          sum = V::add32(sum, V::store_rounded(input.codes + row * k + i, scaled));
+        }
+        input.sums[row * (k / kBlock) + block / kBlock] = V::sum_lanes(sum);
+      }
+    }
+  }
+}
+
+// kVectors vectors of consecutive outputs of one matrix, as the inner loops see it.
+template <class V>
+struct Rows {
+  static constexpr int64_t kPerStrip = kStripRows / V::kLanes;
+
+  const std::byte* strip;  // of the first output
+  const GridLayout* layout;
+
+  static int64_t vector_offset(int64_t v) { return v % kPerStrip * V::kLanes * 4; }
+  const std::byte* codes(int64_t v) const {
+    return strip + v / kPerStrip * layout->strip_bytes + vector_offset(v);
+  }
+  typename V::F scale(int64_t v, int64_t unit) const {
+    const std::byte* at = strip + v / kPerStrip * layout->strip_bytes + layout->scales_begin;
+    const int64_t lane = v % kPerStrip * V::kLanes;
+    if (layout->row_scales) return V::loadf(reinterpret_cast<const float*>(at) + lane);
+    return V::load_f16(at + unit * layout->scale_bytes + lane * 2);
+  }
+  typename V::I zeros(int64_t v, int64_t unit) const {
+    return V::load_u8(strip + v / kPerStrip * layout->strip_bytes + layout->zeros_begin +
+                      unit * kStripRows + v % kPerStrip * V::kLanes);
+  }
+};
+
+// One token's input.
+struct Token {
+  const int8_t* codes;
+  const float* scales;
+  const int32_t* sums;
+};
+
+inline int32_t unit_sum(const Token& token, int64_t first_block, int64_t blocks) {
+  int32_t sum = 0;
+  for (int64_t b = 0; b < blocks; ++b) sum += token.sums[first_block + b];
+  return sum;
+}
+
+template <class V, class C>
+typename V::I dot_quad(typename V::I sum, typename V::I weights, typename V::I x) {
+  if constexpr (C::kWide) {
+    return V::dot8(sum, weights, x);
+  } else {
+    return V::dot(sum, weights, x);
+  }
+}
+
+// What dot_quad counted from, taken away; then scaled into acc.
+template <class V, class C>
+typename V::F drain(typename V::I sum, bool zero_points, typename V::I zeros, int32_t x_sum,
+                    typename V::F scale, float x_scale, typename V::F acc) {
+  constexpr int kCountedFrom = C::kWide ? V::kDot8Zero : 0;
+  if (zero_points) {
+    const typename V::I offset = V::sub32(zeros, V::set32(kCountedFrom));
+    sum = V::sub32(sum, V::mul32(offset, V::set32(x_sum)));
+  } else if constexpr (C::kZero != kCountedFrom) {
+    sum = V::sub32(sum, V::set32((C::kZero - kCountedFrom) * x_sum));
+  }
+  return V::fma(V::to_float(sum), V::mulf(scale, V::setf(x_scale)), acc);
+}
+
+// ---- few tokens: weights go from memory to registers to the dot product, once ----
+
+template <class V, class C, int kTokens, int kVectors, int kQ>
+void add_quad(const C& codes, const std::byte* const (&blocks)[kVectors],
+              const int8_t* const (&x)[kTokens], typename V::I (&sums)[kVectors][kTokens]) {
+  typename V::I inputs[kTokens];
+  for (int t = 0; t < kTokens; ++t) inputs[t] = V::spread32(x[t] + 4 * kQ);
+  for (int v = 0; v < kVectors; ++v) {
+    const typename V::I weights = codes.template quad<kQ>(blocks[v]);
+    for (int t = 0; t < kTokens; ++t) sums[v][t] = dot_quad<V, C>(sums[v][t], weights, inputs[t]);
+  }
+}
+
+// How far ahead of the codes in use the next are asked for: about the latency of memory at the
+// speed of one core's share (Zen 5, two cores: 1 KiB to 4 KiB alike, none 10 % slower).
+constexpr int64_t kPrefetchBytes = 2048;
+
+// acc[v][t] += ... for all units.
+template <class V, class C, int kTokens, int kVectors>
+void few_tokens(const C& codes, const Format& format, const Rows<V>& rows,
+                const Token (&tokens)[kTokens], typename V::F (&acc)[kVectors][kTokens]) {
+  const GridLayout& layout = *rows.layout;
+  const std::byte* blocks[kVectors];
+  const int8_t* x[kTokens];
+  for (int v = 0; v < kVectors; ++v) blocks[v] = rows.codes(v);
+  for (int t = 0; t < kTokens; ++t) x[t] = tokens[t].codes;
+  const int64_t units_per_x = kXBlock / (layout.unit_blocks * kBlock);
+  for (int64_t unit = 0; unit < layout.units; ++unit) {
+    const int64_t first = unit * layout.unit_blocks;
+    const int64_t rest = layout.blocks - first;
+    const int64_t count = rest < layout.unit_blocks ? rest : layout.unit_blocks;
+    typename V::I sums[kVectors][kTokens];
+    for (int v = 0; v < kVectors; ++v)
+      for (int t = 0; t < kTokens; ++t) sums[v][t] = V::zero();
+    for (int64_t b = 0; b < count; ++b) {
+      for (int v = 0; v < kVectors; ++v) {
+        if (v % Rows<V>::kPerStrip != 0) continue;
+        for (int line = 0; line < C::kBits; ++line)
+          V::prefetch(blocks[v] + kPrefetchBytes + line * kLineBytes);
+      }
+      add_quad<V, C, kTokens, kVectors, 0>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, 1>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, 2>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, 3>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, 4>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, 5>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, 6>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, 7>(codes, blocks, x, sums);
+      for (int v = 0; v < kVectors; ++v) blocks[v] += C::kBits * kLineBytes;
+      for (int t = 0; t < kTokens; ++t) x[t] += kBlock;
+    }
+    for (int v = 0; v < kVectors; ++v) {
+      const typename V::F scale = rows.scale(v, unit);
+      const typename V::I zeros = format.zero_point ? rows.zeros(v, unit) : V::zero();
+      for (int t = 0; t < kTokens; ++t) {
+        const float x_scale = tokens[t].scales[unit / units_per_x] * codes.scale_factor();
+        acc[v][t] = drain<V, C>(sums[v][t], format.zero_point, zeros,
+                                unit_sum(tokens[t], first, count), scale, x_scale, acc[v][t]);
+      }
+    }
+  }
+}
+
+// ---- many tokens: weights are unpacked to bytes in the first-level cache, then used by all ----
+
+// Columns unpacked at a time: 64 rows x 512 bytes are 32 KiB.
+constexpr int64_t kUnpackColumns = 512;
+
+template <class V>
+struct Unpacked {
+  alignas(64) std::byte codes[kUnpackColumns / 4 * V::kVectors * V::kLanes * 4];
+  alignas(64) float scales[kUnpackColumns / kBlock * V::kVectors * V::kLanes];
+  alignas(64) int32_t zeros[kUnpackColumns / kBlock * V::kVectors * V::kLanes];
+};
+
+template <class V, class C, int kVectors, int kQ>
+void unpack_quad(const C& codes, const std::byte* const (&blocks)[kVectors], std::byte* to) {
+  for (int v = 0; v < kVectors; ++v)
+    V::store(to + (kQ * kVectors + v) * V::kLanes * 4, codes.template quad<kQ>(blocks[v]));
+}
+
+// Units [begin, end).
+template <class V, class C, int kVectors>
+void unpack_units(const C& codes, const Format& format, const Rows<V>& rows, int64_t begin,
+                  int64_t end, Unpacked<V>& to) {
+  constexpr int64_t kVectorBytes = V::kLanes * 4;
+  const GridLayout& layout = *rows.layout;
+  const int64_t first = begin * layout.unit_blocks;
+  const int64_t last =
+      end * layout.unit_blocks < layout.blocks ? end * layout.unit_blocks : layout.blocks;
+  const std::byte* blocks[kVectors];
+  for (int v = 0; v < kVectors; ++v) blocks[v] = rows.codes(v) + first * C::kBits * kLineBytes;
+  std::byte* out = to.codes;
+  for (int64_t b = first; b < last; ++b, out += 8 * kVectors * kVectorBytes) {
+    unpack_quad<V, C, kVectors, 0>(codes, blocks, out);
+    unpack_quad<V, C, kVectors, 1>(codes, blocks, out);
+    unpack_quad<V, C, kVectors, 2>(codes, blocks, out);
+    unpack_quad<V, C, kVectors, 3>(codes, blocks, out);
+    unpack_quad<V, C, kVectors, 4>(codes, blocks, out);
+    unpack_quad<V, C, kVectors, 5>(codes, blocks, out);
+    unpack_quad<V, C, kVectors, 6>(codes, blocks, out);
+    unpack_quad<V, C, kVectors, 7>(codes, blocks, out);
+    for (int v = 0; v < kVectors; ++v) blocks[v] += C::kBits * kLineBytes;
+  }
+  for (int64_t unit = begin; unit < end; ++unit) {
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t at = ((unit - begin) * kVectors + v) * V::kLanes;
+      V::storef(to.scales + at, rows.scale(v, unit));
+      if (format.zero_point) V::store(to.zeros + at, rows.zeros(v, unit));
+    }
+  }
+}
+
+// acc[t][v] (in memory, [kTokens][kVectors * kLanes]) += the unpacked units.
+template <class V, class C, int kTokens, int kVectors>
+void unpacked_tile(const Format& format, const GridLayout& layout, const Unpacked<V>& weights,
+                   int64_t begin, int64_t end, const Token* tokens, float factor, float* acc) {
+  constexpr int64_t kVectorBytes = V::kLanes * 4;
+  const int64_t units_per_x = kXBlock / (layout.unit_blocks * kBlock);
+  const std::byte* from = weights.codes;
+  const int8_t* x[kTokens];
+  for (int t = 0; t < kTokens; ++t) x[t] = tokens[t].codes + begin * layout.unit_blocks * kBlock;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t first = unit * layout.unit_blocks;
+    const int64_t rest = layout.blocks - first;
+    const int64_t count = rest < layout.unit_blocks ? rest : layout.unit_blocks;
+    typename V::I sums[kTokens][kVectors];
+    for (int t = 0; t < kTokens; ++t)
+      for (int v = 0; v < kVectors; ++v) sums[t][v] = V::zero();
+    for (int64_t quad = 0; quad < count * 8; ++quad, from += kVectors * kVectorBytes) {
+      typename V::I w[kVectors];
+      for (int v = 0; v < kVectors; ++v) w[v] = V::load(from + v * kVectorBytes);
+      for (int t = 0; t < kTokens; ++t) {
+        const typename V::I input = V::spread32(x[t] + quad * 4);
+        for (int v = 0; v < kVectors; ++v) sums[t][v] = dot_quad<V, C>(sums[t][v], w[v], input);
+      }
+    }
+    const float* scales = weights.scales + (unit - begin) * kVectors * V::kLanes;
+    const int32_t* zeros = weights.zeros + (unit - begin) * kVectors * V::kLanes;
+    for (int t = 0; t < kTokens; ++t) {
+      x[t] += count * kBlock;
+      const int32_t x_sum = unit_sum(tokens[t], first, count);
+      const float x_scale = tokens[t].scales[unit / units_per_x] * factor;
+      for (int v = 0; v < kVectors; ++v) {
+        float* to = acc + (t * kVectors + v) * V::kLanes;
+        const typename V::I zero = format.zero_point ? V::load(zeros + v * V::kLanes) : V::zero();
+        V::storef(to, drain<V, C>(sums[t][v], format.zero_point, zero, x_sum,
+                                  V::loadf(scales + v * V::kLanes), x_scale, V::loadf(to)));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace quench

@@ -1,0 +1,223 @@
+// The loops around grid_matmul_inl.h: who does which rows for which tokens, and the kernel's table
+// row. An ISA folder instantiates grid_run<Vec>.
+#pragma once
+
+#include "devices/cpu/grid_matmul_inl.h"
+
+namespace quench {
+namespace {
+
+// From so many tokens on, weights are unpacked once and used from the cache.
+constexpr int64_t kFewTokens = 4;
+// Tokens per pass over the weights: their accumulators stay in the second-level cache.
+constexpr int64_t kTokenBlock = 256;
+
+// Consecutive output rows of one matrix (or one expert) for the tokens that want them.
+struct RowJob {
+  const Weight* weight;
+  const std::byte* packed;
+  const MatmulArgs* args;
+  QuantizedInput input;
+  float* y;             // [m, n]
+  int64_t token_begin;  // rows of y
+  int64_t token_end;
+};
+
+inline Token token_at(const RowJob& job, int64_t row) {
+  const int64_t from = job.args->rows != nullptr ? job.args->rows[row] : row;
+  const QuantizedInput& input = job.input;
+  return {input.codes + from * input.k, input.scales + from * input.x_blocks,
+          input.sums + from * (input.k / kBlock)};
+}
+
+// `values` of the outputs first .. first + count of one token, bias added, to y.
+template <class V>
+void put_outputs(const RowJob& job, int64_t token, int64_t first, int64_t count,
+                 const float* values) {
+  float* y = job.y + token * job.weight->n + first;
+  const float* bias = job.weight->bias == nullptr ? nullptr : job.weight->bias + first;
+  int64_t i = 0;
+  for (; i + V::kLanes <= count; i += V::kLanes) {
+    const typename V::F sum = V::loadf(values + i);
+    V::storef(y + i, bias == nullptr ? sum : V::addf(sum, V::loadf(bias + i)));
+  }
+  for (; i < count; ++i) y[i] = bias == nullptr ? values[i] : values[i] + bias[i];
+}
+
+template <class V, class C, int kVectors, int kTokens>
+void few_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t first, int64_t count,
+               int64_t token) {
+  Token tokens[kTokens];
+  typename V::F acc[kVectors][kTokens];
+  for (int t = 0; t < kTokens; ++t) {
+    tokens[t] = token_at(job, token + t);
+    for (int v = 0; v < kVectors; ++v) acc[v][t] = V::zerof();
+  }
+  few_tokens<V, C, kTokens, kVectors>(codes, *job.weight->format, rows, tokens, acc);
+  for (int t = 0; t < kTokens; ++t) {
+    alignas(64) float values[kVectors * V::kLanes];
+    for (int v = 0; v < kVectors; ++v) V::storef(values + v * V::kLanes, acc[v][t]);
+    put_outputs<V>(job, token + t, first, count, values);
+  }
+}
+
+template <class V, class C, int kVectors, int kTokens>
+void tile_group(const RowJob& job, const Unpacked<V>& weights, const GridLayout& layout,
+                int64_t begin, int64_t end, const Token* tokens, float factor, float* acc) {
+  unpacked_tile<V, C, kTokens, kVectors>(*job.weight->format, layout, weights, begin, end, tokens,
+                                         factor, acc);
+}
+
+template <class V, class C, int kVectors>
+void tile_rest(const RowJob& job, const Unpacked<V>& weights, const GridLayout& layout,
+               int64_t begin, int64_t end, const Token* tokens, int64_t count, float factor,
+               float* acc) {
+  switch (count) {
+    case 1:
+      return tile_group<V, C, kVectors, 1>(job, weights, layout, begin, end, tokens, factor, acc);
+    case 2:
+      return tile_group<V, C, kVectors, 2>(job, weights, layout, begin, end, tokens, factor, acc);
+    case 3:
+      if constexpr (V::kTileTokens > 3)
+        tile_group<V, C, kVectors, 3>(job, weights, layout, begin, end, tokens, factor, acc);
+      return;
+    case 4:
+      if constexpr (V::kTileTokens > 4)
+        tile_group<V, C, kVectors, 4>(job, weights, layout, begin, end, tokens, factor, acc);
+      return;
+    case 5:
+      if constexpr (V::kTileTokens > 5)
+        tile_group<V, C, kVectors, 5>(job, weights, layout, begin, end, tokens, factor, acc);
+      return;
+    default:
+      return;
+  }
+}
+
+template <class V, class C, int kVectors>
+void many_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t first,
+                int64_t count, int64_t token_begin, int64_t token_end) {
+  constexpr int64_t kWidth = kVectors * V::kLanes;
+  const GridLayout& layout = *rows.layout;
+  const int64_t step = kUnpackColumns / (layout.unit_blocks * kBlock);
+  const int64_t num_tokens = token_end - token_begin;
+  Token tokens[kTokenBlock];
+  alignas(64) float acc[kTokenBlock * kWidth];
+  alignas(64) Unpacked<V> weights;
+  for (int64_t t = 0; t < num_tokens; ++t) tokens[t] = token_at(job, token_begin + t);
+  for (int64_t i = 0; i < num_tokens * kWidth; i += V::kLanes) V::storef(acc + i, V::zerof());
+  for (int64_t begin = 0; begin < layout.units; begin += step) {
+    const int64_t end = begin + step < layout.units ? begin + step : layout.units;
+    unpack_units<V, C, kVectors>(codes, *job.weight->format, rows, begin, end, weights);
+    int64_t t = 0;
+    for (; t + V::kTileTokens <= num_tokens; t += V::kTileTokens)
+      tile_group<V, C, kVectors, V::kTileTokens>(job, weights, layout, begin, end, tokens + t,
+                                                 codes.scale_factor(), acc + t * kWidth);
+    tile_rest<V, C, kVectors>(job, weights, layout, begin, end, tokens + t, num_tokens - t,
+                              codes.scale_factor(), acc + t * kWidth);
+  }
+  for (int64_t t = 0; t < num_tokens; ++t)
+    put_outputs<V>(job, token_begin + t, first, count, acc + t * kWidth);
+}
+
+template <class V, class C, int kVectors>
+void run_group(const RowJob& job, const C& codes, const GridLayout& layout, int64_t first) {
+  const Rows<V> rows = {job.packed + first / kStripRows * layout.strip_bytes, &layout};
+  const int64_t rest = job.weight->n - first;
+  const int64_t count = rest < kVectors * V::kLanes ? rest : kVectors * V::kLanes;
+  int64_t token = job.token_begin;
+  while (job.token_end - token > kFewTokens) {
+    const int64_t end = token + kTokenBlock < job.token_end ? token + kTokenBlock : job.token_end;
+    many_group<V, C, kVectors>(job, codes, rows, first, count, token, end);
+    token = end;
+  }
+  switch (job.token_end - token) {
+    case 1:
+      return few_group<V, C, kVectors, 1>(job, codes, rows, first, count, token);
+    case 2:
+      return few_group<V, C, kVectors, 2>(job, codes, rows, first, count, token);
+    case 3:
+      return few_group<V, C, kVectors, 3>(job, codes, rows, first, count, token);
+    case 4:
+      return few_group<V, C, kVectors, 4>(job, codes, rows, first, count, token);
+    default:
+      return;
+  }
+}
+
+// Groups of kVectors vectors; a rest of whole strips goes strip by strip.
+template <class V, class C>
+void run_codes(const RowJob& job, int64_t group_begin, int64_t group_end) {
+  constexpr int64_t kWidth = V::kVectors * V::kLanes;
+  constexpr int kOneStrip = kStripRows / V::kLanes;
+  const C codes(*job.weight->format);
+  const GridLayout layout = grid_layout(*job.weight->format, job.weight->k);
+  for (int64_t group = group_begin; group < group_end; ++group) {
+    int64_t first = group * kWidth;
+    const int64_t padded = (job.weight->n + kStripRows - 1) / kStripRows * kStripRows;
+    if (first + kWidth <= padded) {
+      run_group<V, C, V::kVectors>(job, codes, layout, first);
+    } else {
+      for (; first < padded; first += kStripRows)
+        run_group<V, C, kOneStrip>(job, codes, layout, first);
+    }
+  }
+}
+
+template <class V>
+int64_t num_groups(const Weight& weight) {
+  constexpr int64_t kWidth = V::kVectors * V::kLanes;
+  return (weight.n + kWidth - 1) / kWidth;
+}
+
+template <class V>
+void run_job(const RowJob& job, int64_t group_begin, int64_t group_end) {
+  if (group_begin >= group_end || job.token_begin >= job.token_end) return;
+  const Format& format = *job.weight->format;
+  if (format.grid.levels != nullptr)
+    return run_codes<V, TableCodes<V>>(job, group_begin, group_end);
+  switch (format.bits) {
+    case 2:
+      return run_codes<V, PlaneCodes<V, 2, 0>>(job, group_begin, group_end);
+    case 3:
+      return run_codes<V, PlaneCodes<V, 2, 1>>(job, group_begin, group_end);
+    case 4:
+      return run_codes<V, PlaneCodes<V, 4, 0>>(job, group_begin, group_end);
+    case 5:
+      return run_codes<V, PlaneCodes<V, 4, 1>>(job, group_begin, group_end);
+    case 6:
+      return run_codes<V, PlaneCodes<V, 4, 2>>(job, group_begin, group_end);
+    default:
+      return run_codes<V, PlaneCodes<V, 8, 0>>(job, group_begin, group_end);
+  }
+}
+
+// MatmulKernel::run. The row groups of all weights together are shared out, so that small matrices
+// in a list do not leave a worker idle.
+template <class V>
+void grid_run(const OpContext& context, const MatmulArgs& a) {
+  const QuantizedInput input = quantized_input(context.scratch, a.x_rows, a.weights[0]->k);
+  const Range own_rows = worker_range(context.worker, a.x_rows, 1);
+  quantize_rows<V>(a.x, own_rows.begin, own_rows.end, input);
+  context.worker.wait();
+  int64_t total = 0;
+  for (int64_t w = 0; w < a.num_weights; ++w) total += num_groups<V>(*a.weights[w]);
+  const Range range = worker_range(context.worker, total, 1);
+  int64_t before = 0;
+  for (int64_t w = 0; w < a.num_weights; ++w) {
+    const Weight& weight = *a.weights[w];
+    const int64_t groups = num_groups<V>(weight);
+    const int64_t begin = range.begin > before ? range.begin - before : 0;
+    const int64_t end = range.end - before < groups ? range.end - before : groups;
+    before += groups;
+    for (int64_t e = 0; e < weight.num_experts; ++e) {
+      const bool routed = a.expert_begin != nullptr;
+      run_job<V>({&weight, weight.packed + e * weight.packed_bytes, &a, input, a.y[w],
+                  routed ? a.expert_begin[e] : 0, routed ? a.expert_begin[e + 1] : a.m},
+                 begin, end);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace quench

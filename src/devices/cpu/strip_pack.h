@@ -1,0 +1,26 @@
+// Packing into strips (strip_inl.h) and looking rows up in them: plain C++, the same for every ISA
+// level. No state; any thread.
+#pragma once
+
+#include "devices/matmul.h"
+
+namespace quench {
+
+// Formats with a Grid of 2, 3, 4, 5, 6 or 8 bits and groups of 32, 64, 128 or the row; k a
+// multiple of 32.
+bool grid_strips_accept(const Format& format, int64_t n, int64_t k);
+int64_t grid_strips_bytes(const Format& format, int64_t n, int64_t k);
+void pack_grid_strips(const Tensor& source, int64_t n, int64_t row_begin, std::byte* packed);
+void gather_grid_strips(const OpContext& context, const Weight& weight, const int32_t* ids,
+                        int64_t num_ids, float* y);
+
+// k even.
+bool bf16_strips_accept(const Format& format, int64_t n, int64_t k);
+bool f16_strips_accept(const Format& format, int64_t n, int64_t k);
+bool f32_strips_accept(const Format& format, int64_t n, int64_t k);
+int64_t float_strips_bytes(const Format& format, int64_t n, int64_t k);
+void pack_float_strips(const Tensor& source, int64_t n, int64_t row_begin, std::byte* packed);
+void gather_float_strips(const OpContext& context, const Weight& weight, const int32_t* ids,
+                         int64_t num_ids, float* y);
+
+}  // namespace quench
