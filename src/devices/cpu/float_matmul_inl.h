@@ -137,17 +137,20 @@ void float_tile(const FloatJob& job, int64_t first, int64_t token, int64_t colum
     const float* y = job.y + row * weight.n + first;
     if (column > 0)
       for (int64_t i = 0; i < count; ++i) values[t][i] = y[i];
-    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::loadf(values[t] + v * V::kLanes);
   }
+  // Loops of their own, so that the accumulators live in registers and in nothing else.
+  for (int t = 0; t < kTokens; ++t)
+    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::loadf(values[t] + v * V::kLanes);
   if (streamed) {
     streamed_columns<V, W, kTokens, kVectors>(w, x, columns, acc);
   } else {
     float_columns<V, W, kTokens, kVectors>(w, x, columns, acc);
   }
+  for (int t = 0; t < kTokens; ++t)
+    for (int v = 0; v < kVectors; ++v) V::storef(values[t] + v * V::kLanes, acc[t][v]);
   const float* bias =
       weight.bias != nullptr && column + columns == weight.k ? weight.bias + first : nullptr;
   for (int t = 0; t < kTokens; ++t) {
-    for (int v = 0; v < kVectors; ++v) V::storef(values[t] + v * V::kLanes, acc[t][v]);
     float* y = job.y + (token + t) * weight.n + first;
     for (int64_t i = 0; i < count; ++i)
       y[i] = bias == nullptr ? values[t][i] : values[t][i] + bias[i];

@@ -78,25 +78,26 @@ inline int32_t unit_sum(const Token& token, int64_t first_block, int64_t blocks)
   return sum;
 }
 
-template <class V, class C>
+template <class V, bool kWide>
 typename V::I dot_quad(typename V::I sum, typename V::I weights, typename V::I x) {
-  if constexpr (C::kWide) {
+  if constexpr (kWide) {
     return V::dot8(sum, weights, x);
   } else {
     return V::dot(sum, weights, x);
   }
 }
 
-// What dot_quad counted from, taken away; then scaled into acc.
-template <class V, class C>
-typename V::F drain(typename V::I sum, bool zero_points, typename V::I zeros, int32_t x_sum,
-                    typename V::F scale, float x_scale, typename V::F acc) {
-  constexpr int kCountedFrom = C::kWide ? V::kDot8Zero : 0;
+// What dot_quad counted from, taken away; then scaled into acc. `zeros` where they are stored, else
+// `zero`.
+template <class V, bool kWide>
+typename V::F drain(typename V::I sum, bool zero_points, typename V::I zeros, int zero,
+                    int32_t x_sum, typename V::F scale, float x_scale, typename V::F acc) {
+  constexpr int kCountedFrom = kWide ? V::kDot8Zero : 0;
   if (zero_points) {
     const typename V::I offset = V::sub32(zeros, V::set32(kCountedFrom));
     sum = V::sub32(sum, V::mul32(offset, V::set32(x_sum)));
-  } else if constexpr (C::kZero != kCountedFrom) {
-    sum = V::sub32(sum, V::set32((C::kZero - kCountedFrom) * x_sum));
+  } else {
+    sum = V::sub32(sum, V::set32((zero - kCountedFrom) * x_sum));
   }
   return V::fma(V::to_float(sum), V::mulf(scale, V::setf(x_scale)), acc);
 }
@@ -110,7 +111,8 @@ void add_quad(const C& codes, const std::byte* const (&blocks)[kVectors],
   for (int t = 0; t < kTokens; ++t) inputs[t] = V::spread32(x[t] + 4 * kQ);
   for (int v = 0; v < kVectors; ++v) {
     const typename V::I weights = codes.template quad<kQ>(blocks[v]);
-    for (int t = 0; t < kTokens; ++t) sums[v][t] = dot_quad<V, C>(sums[v][t], weights, inputs[t]);
+    for (int t = 0; t < kTokens; ++t)
+      sums[v][t] = dot_quad<V, C::kWide>(sums[v][t], weights, inputs[t]);
   }
 }
 
@@ -157,8 +159,9 @@ void few_tokens(const C& codes, const Format& format, const Rows<V>& rows,
       const typename V::I zeros = format.zero_point ? rows.zeros(v, unit) : V::zero();
       for (int t = 0; t < kTokens; ++t) {
         const float x_scale = tokens[t].scales[unit / units_per_x] * codes.scale_factor();
-        acc[v][t] = drain<V, C>(sums[v][t], format.zero_point, zeros,
-                                unit_sum(tokens[t], first, count), scale, x_scale, acc[v][t]);
+        acc[v][t] =
+            drain<V, C::kWide>(sums[v][t], format.zero_point, zeros, C::kZero,
+                               unit_sum(tokens[t], first, count), scale, x_scale, acc[v][t]);
       }
     }
   }
@@ -214,11 +217,38 @@ void unpack_units(const C& codes, const Format& format, const Rows<V>& rows, int
   }
 }
 
-// acc[t][v] (in memory, [kTokens][kVectors * kLanes]) += the unpacked units.
-template <class V, class C, int kTokens, int kVectors>
-void unpacked_tile(const Format& format, const GridLayout& layout, const Unpacked<V>& weights,
-                   int64_t begin, int64_t end, const Token* tokens, float factor, float* acc) {
-  constexpr int64_t kVectorBytes = V::kLanes * 4;
+// sums[t][v] = the dot products of `quads` quads. In a function of its own, so that the sums live
+// in registers and in nothing else.
+template <class V, bool kWide, int kTokens, int kVectors>
+inline __attribute__((always_inline)) void unpacked_dots(const std::byte* weights, int64_t quads,
+                                                         const int8_t* const (&x)[kTokens],
+                                                         int32_t* sums) {
+  typename V::I acc[kTokens][kVectors];
+  for (int t = 0; t < kTokens; ++t)
+    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::zero();
+  for (int64_t quad = 0; quad < quads; ++quad, weights += kVectors * V::kLanes * 4) {
+    typename V::I w[kVectors];
+    for (int v = 0; v < kVectors; ++v) w[v] = V::load(weights + v * V::kLanes * 4);
+    for (int t = 0; t < kTokens; ++t) {
+      const typename V::I input = V::spread32(x[t] + quad * 4);
+      for (int v = 0; v < kVectors; ++v) acc[t][v] = dot_quad<V, kWide>(acc[t][v], w[v], input);
+    }
+  }
+  for (int t = 0; t < kTokens; ++t)
+    for (int v = 0; v < kVectors; ++v) V::store(sums + (t * kVectors + v) * V::kLanes, acc[t][v]);
+}
+
+// What of a format the unpacked weights still depend on.
+struct UnpackedKind {
+  bool zero_points;
+  int zero;      // where none are stored
+  float factor;  // of the activation scales
+};
+
+// acc (in memory, [kTokens][kVectors * kLanes]) += the unpacked units [begin, end).
+template <class V, bool kWide, int kTokens, int kVectors>
+void unpacked_tile(const UnpackedKind& kind, const GridLayout& layout, const Unpacked<V>& weights,
+                   int64_t begin, int64_t end, const Token* tokens, float* acc) {
   const int64_t units_per_x = kXBlock / (layout.unit_blocks * kBlock);
   const std::byte* from = weights.codes;
   const int8_t* x[kTokens];
@@ -227,28 +257,22 @@ void unpacked_tile(const Format& format, const GridLayout& layout, const Unpacke
     const int64_t first = unit * layout.unit_blocks;
     const int64_t rest = layout.blocks - first;
     const int64_t count = rest < layout.unit_blocks ? rest : layout.unit_blocks;
-    typename V::I sums[kTokens][kVectors];
-    for (int t = 0; t < kTokens; ++t)
-      for (int v = 0; v < kVectors; ++v) sums[t][v] = V::zero();
-    for (int64_t quad = 0; quad < count * 8; ++quad, from += kVectors * kVectorBytes) {
-      typename V::I w[kVectors];
-      for (int v = 0; v < kVectors; ++v) w[v] = V::load(from + v * kVectorBytes);
-      for (int t = 0; t < kTokens; ++t) {
-        const typename V::I input = V::spread32(x[t] + quad * 4);
-        for (int v = 0; v < kVectors; ++v) sums[t][v] = dot_quad<V, C>(sums[t][v], w[v], input);
-      }
-    }
+    alignas(64) int32_t sums[kTokens * kVectors * V::kLanes];
+    unpacked_dots<V, kWide, kTokens, kVectors>(from, count * 8, x, sums);
+    from += count * 8 * kVectors * V::kLanes * 4;
     const float* scales = weights.scales + (unit - begin) * kVectors * V::kLanes;
     const int32_t* zeros = weights.zeros + (unit - begin) * kVectors * V::kLanes;
     for (int t = 0; t < kTokens; ++t) {
       x[t] += count * kBlock;
       const int32_t x_sum = unit_sum(tokens[t], first, count);
-      const float x_scale = tokens[t].scales[unit / units_per_x] * factor;
+      const float x_scale = tokens[t].scales[unit / units_per_x] * kind.factor;
       for (int v = 0; v < kVectors; ++v) {
-        float* to = acc + (t * kVectors + v) * V::kLanes;
-        const typename V::I zero = format.zero_point ? V::load(zeros + v * V::kLanes) : V::zero();
-        V::storef(to, drain<V, C>(sums[t][v], format.zero_point, zero, x_sum,
-                                  V::loadf(scales + v * V::kLanes), x_scale, V::loadf(to)));
+        const int64_t at = (t * kVectors + v) * V::kLanes;
+        const typename V::I zero =
+            kind.zero_points ? V::load(zeros + v * V::kLanes) : V::set32(kind.zero);
+        V::storef(acc + at,
+                  drain<V, kWide>(V::load(sums + at), kind.zero_points, zero, kind.zero, x_sum,
+                                  V::loadf(scales + v * V::kLanes), x_scale, V::loadf(acc + at)));
       }
     }
   }

@@ -61,36 +61,18 @@ void few_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t f
   }
 }
 
-template <class V, class C, int kVectors, int kTokens>
-void tile_group(const RowJob& job, const Unpacked<V>& weights, const GridLayout& layout,
-                int64_t begin, int64_t end, const Token* tokens, float factor, float* acc) {
-  unpacked_tile<V, C, kTokens, kVectors>(*job.weight->format, layout, weights, begin, end, tokens,
-                                         factor, acc);
-}
-
-template <class V, class C, int kVectors>
-void tile_rest(const RowJob& job, const Unpacked<V>& weights, const GridLayout& layout,
-               int64_t begin, int64_t end, const Token* tokens, int64_t count, float factor,
+// The last tokens, fewer than a tile.
+template <class V, bool kWide, int kVectors, int kTokens = V::kTileTokens - 1>
+void rest_tile(int64_t count, const UnpackedKind& kind, const GridLayout& layout,
+               const Unpacked<V>& weights, int64_t begin, int64_t end, const Token* tokens,
                float* acc) {
-  switch (count) {
-    case 1:
-      return tile_group<V, C, kVectors, 1>(job, weights, layout, begin, end, tokens, factor, acc);
-    case 2:
-      return tile_group<V, C, kVectors, 2>(job, weights, layout, begin, end, tokens, factor, acc);
-    case 3:
-      if constexpr (V::kTileTokens > 3)
-        tile_group<V, C, kVectors, 3>(job, weights, layout, begin, end, tokens, factor, acc);
-      return;
-    case 4:
-      if constexpr (V::kTileTokens > 4)
-        tile_group<V, C, kVectors, 4>(job, weights, layout, begin, end, tokens, factor, acc);
-      return;
-    case 5:
-      if constexpr (V::kTileTokens > 5)
-        tile_group<V, C, kVectors, 5>(job, weights, layout, begin, end, tokens, factor, acc);
-      return;
-    default:
-      return;
+  if constexpr (kTokens > 0) {
+    if (count == kTokens) {
+      unpacked_tile<V, kWide, kTokens, kVectors>(kind, layout, weights, begin, end, tokens, acc);
+    } else {
+      rest_tile<V, kWide, kVectors, kTokens - 1>(count, kind, layout, weights, begin, end, tokens,
+                                                 acc);
+    }
   }
 }
 
@@ -101,6 +83,7 @@ void many_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t 
   const GridLayout& layout = *rows.layout;
   const int64_t step = kUnpackColumns / (layout.unit_blocks * kBlock);
   const int64_t num_tokens = token_end - token_begin;
+  const UnpackedKind kind = {job.weight->format->zero_point, C::kZero, codes.scale_factor()};
   Token tokens[kTokenBlock];
   alignas(64) float acc[kTokenBlock * kWidth];
   alignas(64) Unpacked<V> weights;
@@ -111,10 +94,10 @@ void many_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t 
     unpack_units<V, C, kVectors>(codes, *job.weight->format, rows, begin, end, weights);
     int64_t t = 0;
     for (; t + V::kTileTokens <= num_tokens; t += V::kTileTokens)
-      tile_group<V, C, kVectors, V::kTileTokens>(job, weights, layout, begin, end, tokens + t,
-                                                 codes.scale_factor(), acc + t * kWidth);
-    tile_rest<V, C, kVectors>(job, weights, layout, begin, end, tokens + t, num_tokens - t,
-                              codes.scale_factor(), acc + t * kWidth);
+      unpacked_tile<V, C::kWide, V::kTileTokens, kVectors>(kind, layout, weights, begin, end,
+                                                           tokens + t, acc + t * kWidth);
+    rest_tile<V, C::kWide, kVectors>(num_tokens - t, kind, layout, weights, begin, end, tokens + t,
+                                     acc + t * kWidth);
   }
   for (int64_t t = 0; t < num_tokens; ++t)
     put_outputs<V>(job, token_begin + t, first, count, acc + t * kWidth);
