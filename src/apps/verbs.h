@@ -18,5 +18,6 @@ void add_inspect(CLI::App& app, Verb& chosen);
 void add_tokenize(CLI::App& app, Verb& chosen);
 void add_logits(CLI::App& app, Verb& chosen);
 void add_list(CLI::App& app, Verb& chosen);
+void add_check(CLI::App& app, Verb& chosen);
 
 }  // namespace quench

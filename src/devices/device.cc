@@ -34,6 +34,6 @@ Result<std::unique_ptr<Device>> open_device(const std::string& name, const Devic
   return fail(ErrorCode::kInvalidArgument, "Unknown device \"{}\"; known is cpu.", name);
 }
 
-std::vector<DeviceRow> list_devices() { return {{"cpu", describe_cpu(), true}}; }
+std::vector<DeviceRow> list_devices() { return {{"cpu", describe_cpu(), true, cpu_levels()}}; }
 
 }  // namespace quench

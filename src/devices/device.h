@@ -80,6 +80,7 @@ struct DeviceRow {
   std::string name;
   std::string description;
   bool available;
+  std::vector<std::string> levels;  // ISA levels that can be forced here, lowest first
 };
 std::vector<DeviceRow> list_devices();
 

@@ -141,4 +141,12 @@ std::string describe_cpu() {
                      level ? (*level)->name : "none");
 }
 
+std::vector<std::string> cpu_levels() {
+  std::vector<std::string> names;
+  for (const IsaLevel& level : kLevels) {
+    if (level.supported()) names.emplace_back(level.name);
+  }
+  return names;
+}
+
 }  // namespace quench

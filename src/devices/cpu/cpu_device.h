@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "devices/device.h"
 
@@ -13,5 +14,7 @@ Result<std::unique_ptr<Device>> open_cpu_device(const DeviceOptions& options);
 
 // One line: the model name and the ISA level that would be chosen.
 std::string describe_cpu();
+// The ISA levels that this CPU has, lowest first.
+std::vector<std::string> cpu_levels();
 
 }  // namespace quench
