@@ -9,16 +9,17 @@ WERROR := $(if $(CI),ON,OFF)
 NINJA := ninja -C $(BUILD) $(if $(JOBS),-j$(JOBS))
 FUZZ_SECONDS ?= 600
 PREFIX ?= /usr/local
+PEERS ?= $(HOME)/.cache/quench-peers
 
 # $(call configure,options): under half a second when nothing changed; its chatter is shown only when it fails.
 configure = @log=$$(cmake --preset release -DQUENCH_WERROR=$(WERROR) $(1) 2>&1) || { echo "$$log" >&2; exit 1; }
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build demo test check lint format asan tsan fuzz dist install clean
+.PHONY: help build demo test check lint format asan tsan fuzz bench-peers dist install clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The program alone needs no test library: somebody who only wants to run it does not wait for one.
 build:  ## build the program: build/quench (the first time also installs the packages it needs)
@@ -63,6 +64,11 @@ tsan:  ## every test under the thread sanitizer
 fuzz:  ## every fuzz target for FUZZ_SECONDS (default 600) each
 	@tools/setup.sh build fuzz
 	@tools/run_fuzz.sh $(FUZZ_SECONDS)
+
+# make bench-peers ARGS='--models Qwen2.5-7B:4 --json FILE': what tools/peers/bench_peers.py takes.
+bench-peers: build  ## time quench beside llama.cpp, which is downloaded and compiled into PEERS the first time
+	@tools/peers/setup.sh $(PEERS)
+	@python3 tools/peers/bench_peers.py --quench $(BUILD)/quench --dir $(PEERS) $(ARGS)
 
 dist: build  ## one archive under dist/ that runs on other x86-64 machines with nothing installed
 	@tools/setup.sh dist
