@@ -22,12 +22,12 @@ struct CheckFlags {
 
 // All cases of one kernel or op.
 struct Group {
-  std::string name;
+  std::string name = {};
   int64_t cases = 0;
   int64_t failed = 0;
   double error = 0.0;      // of the case that comes nearest to its tolerance
   double tolerance = 0.0;  // of that case
-  std::vector<std::string> messages;
+  std::vector<std::string> messages = {};
 
   double ratio() const { return error == 0.0 ? 0.0 : error / std::max(tolerance, 1e-300); }
 };
@@ -37,8 +37,8 @@ std::vector<Group> group_results(const std::vector<ConformanceResult>& results) 
   for (const ConformanceResult& result : results) {
     const auto same = [&](const Group& group) { return group.name == result.name; };
     auto group = std::find_if(groups.begin(), groups.end(), same);
-    if (group == groups.end()) group = groups.insert(groups.end(), Group{result.name, {}});
-    const Group one{"", 1, 0, result.error, result.tolerance, {}};
+    if (group == groups.end()) group = groups.insert(groups.end(), Group{result.name});
+    const Group one{.error = result.error, .tolerance = result.tolerance};
     if (group->cases == 0 || one.ratio() > group->ratio()) {
       group->error = result.error;
       group->tolerance = result.tolerance;

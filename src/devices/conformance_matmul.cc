@@ -398,12 +398,7 @@ class MatmulJudge {
 
 std::vector<ConformanceResult> judge_matmul(Bench& bench, const MatmulKernel& kernel,
                                             Effort effort) {
-  const ArithmeticError* arithmetic = find_arithmetic(kernel.name);
-  if (arithmetic == nullptr) {
-    return {{kernel.name, "", 0.0, 0.0, false,
-             "the last part of the kernel's name is no arithmetic of tolerance.h"}};
-  }
-  MatmulJudge judge(bench, kernel, *arithmetic, effort);
+  MatmulJudge judge(bench, kernel, error_of(kernel.arithmetic), effort);
   for (const Format& format : all_formats()) judge.judge(format);
   return judge.take();
 }

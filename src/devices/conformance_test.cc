@@ -31,18 +31,6 @@ TEST(Conformance, EveryLevelOfThisCpu) {
   }
 }
 
-TEST(Conformance, EveryKernelNamesItsArithmetic) {
-  const std::vector<DeviceRow> devices = list_devices();
-  for (const std::string& level : devices.at(0).levels) {
-    const auto device = open_device("cpu", {level, 1});
-    ASSERT_TRUE(device) << device.error().message;
-    for (const MatmulKernel* kernel : (*device)->matmul_kernels()) {
-      EXPECT_NE(find_arithmetic(kernel->name), nullptr) << kernel->name;
-    }
-  }
-  EXPECT_EQ(find_arithmetic("avx512_int7"), nullptr);
-}
-
 // The reference kernel, made wrong in one way each.
 class WrongKernel : public testing::Test {
  protected:
@@ -157,8 +145,8 @@ TEST_F(WrongKernel, AWrongLookUp) {
 }
 
 TEST_F(WrongKernel, InputsQuantizedTooCoarsely) {
-  // 31 levels per 32 columns where the name promises 255 per 128.
-  wrong_.name = "wrong_int8";
+  // 31 levels per 32 columns where the kernel promises 255 per 128.
+  wrong_.arithmetic = Arithmetic::kInt8;
   wrong_.run = [](const OpContext& context, const MatmulArgs& args) {
     const int64_t k = args.weights[0]->k;
     std::vector<float> x(args.x, args.x + args.x_rows * k);
@@ -177,11 +165,6 @@ TEST_F(WrongKernel, InputsQuantizedTooCoarsely) {
     right_->run(context, rounded);
   };
   expect_caught("of the norm away from ref");
-}
-
-TEST_F(WrongKernel, ANameWithoutArithmetic) {
-  wrong_.name = "wrong_int7";
-  expect_caught("no arithmetic of tolerance.h");
 }
 
 TEST(WrongOp, ATailOfTheVectorThatRoundsOtherwise) {

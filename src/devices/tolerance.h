@@ -5,16 +5,14 @@
 
 #include <cmath>
 #include <cstdint>
-#include <string_view>
 
-#include "formats/format.h"
+#include "devices/matmul.h"
 
 namespace quench {
 
-// What a matmul kernel does to its inputs before it multiplies. The last part of a kernel's name
-// says which ("avx512_int8"); the error that follows is computed from the inputs of the case.
+// What a matmul kernel does to its inputs before it multiplies; the error that follows is computed
+// from the inputs of the case.
 struct ArithmeticError {
-  const char* name;
   // Integer codes of step max|x| / levels per block of this many columns; 0: floating point.
   int64_t block;
   int levels;
@@ -22,27 +20,21 @@ struct ArithmeticError {
   double relative;
 };
 
+// In the order of the enum Arithmetic.
 constexpr ArithmeticError kArithmeticErrors[] = {
-    // ref itself: any format through decode().
-    {"generic", 0, 0, 0.0},
     // Inputs and weights as they are.
-    {"f32", 0, 0, 0.0},
+    {0, 0, 0.0},
     // 8 significant bits, half to even: at most 2^-9 of the number (numbers just above a power of
     // two), 2^-9.3 on average.
-    {"bf16", 0, 0, 0x1p-9},
+    {0, 0, 0x1p-9},
     // One step per token and 128 columns. A rounding error is uniform within half a step: step /
     // sqrt(12). Of normal values (the largest of 128 is about 2.8 sigma) that is 0.64 % of the
     // norm, of a block with one spike up to sqrt(128 / 12) / 127 = 2.6 %.
-    {"int8", 128, 127, 0.0},
+    {128, 127, 0.0},
 };
 
-// Null: the name says none of the above.
-constexpr const ArithmeticError* find_arithmetic(std::string_view kernel_name) {
-  const std::string_view last = kernel_name.substr(kernel_name.rfind('_') + 1);
-  for (const ArithmeticError& arithmetic : kArithmeticErrors) {
-    if (last == arithmetic.name) return &arithmetic;
-  }
-  return nullptr;
+constexpr const ArithmeticError& error_of(Arithmetic arithmetic) {
+  return kArithmeticErrors[static_cast<size_t>(arithmetic)];
 }
 
 // Integer kernels also round the levels of a table that are no integers: nf4's to 1 / 127 of the

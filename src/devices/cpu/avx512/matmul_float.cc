@@ -58,7 +58,7 @@ void run(const OpContext& context, const MatmulArgs& a) {
 
 const MatmulKernel bf16_matmul = {"avx512_bf16",     bf16_strips_accept,  float_strips_bytes,
                                   pack_float_strips, gather_float_strips, run_bf16,
-                                  bf16_input_bytes};
+                                  bf16_input_bytes,  Arithmetic::kBf16};
 const MatmulKernel f16_matmul = {"avx512_f16",      f16_strips_accept,   float_strips_bytes,
                                  pack_float_strips, gather_float_strips, run<F16Weights>,
                                  no_scratch};

@@ -5,8 +5,8 @@
 
 namespace quench::avx512 {
 
-const MatmulKernel grid_matmul = {"avx512_int8",        grid_strips_accept, grid_strips_bytes,
-                                  pack_grid_strips,     gather_grid_strips, grid_run<Vec>,
-                                  quantized_input_bytes};
+const MatmulKernel grid_matmul = {"avx512_int8",         grid_strips_accept, grid_strips_bytes,
+                                  pack_grid_strips,      gather_grid_strips, grid_run<Vec>,
+                                  quantized_input_bytes, Arithmetic::kInt8};
 
 }  // namespace quench::avx512
