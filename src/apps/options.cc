@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "base/clock.h"
+#include "devices/kv.h"
 #include "engine/generation_config.h"
 
 namespace quench {
@@ -75,10 +76,14 @@ void add_memory_options(CLI::App& verb, SessionOptions& options) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   auto set_kv_type = [&options](const std::string& name) {
-    options.goal.kv_type = name == "f32" ? KvType::kF32 : KvType::kBf16;
+    for (const KvTypeRow& row : kKvTypes) {
+      if (name == row.name) options.goal.kv_type = row.type;
+    }
   };
+  std::vector<std::string> names;
+  for (const KvTypeRow& row : kKvTypes) names.emplace_back(row.name);
   verb.add_option_function<std::string>("--kv-format", set_kv_type, "Format of keys and values")
-      ->check(CLI::IsMember({"f32", "bf16"}));
+      ->check(CLI::IsMember(names));
 }
 
 void SamplingFlags::add_to(CLI::App& verb) {

@@ -63,9 +63,12 @@ struct RopeArgs {
   int64_t rotary_dim;
 };
 
-// How keys and values lie in their pages. A page of one layer holds [kv_heads, kPageTokens,
-// head_dim] keys, then as many values; page p of this layer starts at base + p * page_bytes.
-enum class KvType : int32_t { kF32, kBf16 };
+// Keys and values in pages of kPageTokens tokens; page p of this layer starts at base + p *
+// page_bytes, and kv_page_bytes (devices/kv.h) says how large it is. How the elements lie inside a
+// page is known to the level's kv_store and attention only. kInt8: codes in -127..127 with an f32
+// scale per token and head, one for the key and one for the value. The slots of a page are filled
+// from slot 0 on.
+enum class KvType : int32_t { kF32, kBf16, kInt8 };
 struct KvPages {
   std::byte* base;
   int64_t page_bytes;
@@ -93,8 +96,9 @@ struct KvStoreArgs {
 };
 
 // out[t] = softmax(scale * query_scale[t] * q . K) V over the keys at positions (p - window, p] of
-// its sequence, where p is the token's position; window 0 means all. Reduced over absolute 64-key
-// blocks in ascending order.
+// its sequence, where p is the token's position; window 0 means all. scale * query_scale > 0.
+// Reduced over absolute 64-key blocks in ascending order. May meet the team's other workers inside;
+// `context.scratch`, if not null, has attention_scratch_bytes (devices/kv.h).
 struct AttentionArgs {
   const float* q;            // [T, H, D]
   const float* query_scale;  // [T], or null for 1 (Qwen1's LogN)

@@ -74,5 +74,9 @@ constexpr double kRouteTolerance = 2e-6;
 // The absolute error of a score becomes the relative error of its weight: scores up to about 30,
 // each a sum of head_dim products in f32 (1e-7 of the sum of magnitudes).
 constexpr double kAttentionTolerance = 2e-5;
+// With bf16 or int8 pages a level may round the queries and the weights to bf16 too: a score that
+// is a sum of products with a standard deviation of 12 is then off by 12 * 2^-9 / sqrt(3), its
+// weight by 1.4 %, the largest of a few dozen tokens by twice that.
+constexpr double kRoundedAttentionTolerance = 0.03;
 
 }  // namespace quench

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "devices/kv.h"
 
 namespace quench {
 namespace {
@@ -131,9 +132,12 @@ Result<void> plan_memory(const PlanGoal& goal, Plan& plan) {
     plan.limits.scratch_bytes = std::max(
         plan.limits.scratch_bytes, matrix.kernel->scratch_bytes(rows, matrix.sources.front().cols));
   }
-  const int64_t element_bytes = goal.kv_type == KvType::kF32 ? 4 : 2;
-  plan.kv_bytes_per_token = 2 * config.kv_dim() * element_bytes * config.num_hidden_layers;
-  plan.kv_page_bytes = 2 * config.kv_dim() * element_bytes * kPageTokens;
+  plan.limits.scratch_bytes =
+      std::max(plan.limits.scratch_bytes,
+               attention_scratch_bytes(plan.limits.max_tokens, config.num_attention_heads,
+                                       config.head_dim, pages * kPageTokens));
+  plan.kv_page_bytes = kv_page_bytes(goal.kv_type, config.num_key_value_heads, config.head_dim);
+  plan.kv_bytes_per_token = plan.kv_page_bytes / kPageTokens * config.num_hidden_layers;
   plan.kv_bytes = plan.kv_page_bytes * plan.num_pages * config.num_hidden_layers;
   plan.workspace_bytes = workspace_bytes(config, plan.limits);
   const RopeBank rope = make_rope_bank(config);

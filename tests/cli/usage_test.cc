@@ -32,7 +32,8 @@ TEST(CliUsage, WrongUsageIsStatus2AndSaysWhat) {
   expect_usage_error(quench({"run", "--nope"}), {"--nope", "quench run --help"});
   expect_usage_error(quench({"run", "--threads", "-1"}), {"--threads", "-1", "1024"});
   expect_usage_error(quench({"run", "--threads", "many"}), {"--threads", "many"});
-  expect_usage_error(quench({"run", "--kv-format", "q8"}), {"--kv-format", "q8", "{f32,bf16}"});
+  expect_usage_error(quench({"run", "--kv-format", "q8"}),
+                     {"--kv-format", "q8", "{f32,bf16,int8}"});
   expect_usage_error(quench({"run", "--seed=-1"}), {"--seed", "-1"});
   expect_usage_error(quench({"run", "--raw", "--system", "x"}), {"--raw", "--system"});
   expect_usage_error(quench({"logits", "demo"}), {"--ids", "required"});

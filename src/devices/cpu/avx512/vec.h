@@ -1,0 +1,95 @@
+// Sixteen floats in a register, for the algorithms in devices/cpu/*_inl.h. Owns nothing. Everything
+// is in an unnamed namespace: each kernel file has its own copy, none is shared with the program.
+#pragma once
+
+// GCC 12 takes the undefined pass-through operand of its own intrinsics for a mistake of ours (GCC
+// bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace quench {
+namespace {
+
+struct Vec {
+  using F = __m512;
+  using I = __m512i;
+  static constexpr int64_t kWidth = 16;
+
+  static F load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  // The first n lanes, 0 <= n <= kWidth; the others read as zero and are not written.
+  static F load_n(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(lanes_below(n), p); }
+  static void store_n(float* p, F v, int64_t n) { _mm512_mask_storeu_ps(p, lanes_below(n), v); }
+  static F set1(float x) { return _mm512_set1_ps(x); }
+  static F zero() { return _mm512_setzero_ps(); }
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F sqrt(F a) { return _mm512_sqrt_ps(a); }
+  static F abs(F a) { return _mm512_abs_ps(a); }
+  // a * b + c and c - a * b, rounded once.
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F fnma(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }
+  static F round(F a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  // p * 2^n where t >= -126 (or NaN), else 0. n = round(t).
+  static F scale_by_power(F p, F n, F t) {
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(t, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ), p,
+                                  n);
+  }
+  static float reduce_add(F v) { return _mm512_reduce_add_ps(v); }
+  static float reduce_max(F v) { return _mm512_reduce_max_ps(v); }
+  // Lane l stays where begin <= l < end, the others become `other`.
+  static F keep_lanes(F v, int64_t begin, int64_t end, F other) {
+    const auto mask = static_cast<__mmask16>(lanes_below(end) & ~lanes_below(begin));
+    return _mm512_mask_blend_ps(mask, other, v);
+  }
+  // The first lane with v == x, or kWidth.
+  static int64_t find(F v, F x) {
+    return __builtin_ctz(0x10000u | _mm512_cmp_ps_mask(v, x, _CMP_EQ_OQ));
+  }
+
+  static F keep_below(F v, F limit, F other) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(v, limit, _CMP_LT_OQ), other, v);
+  }
+  // The number q of quarter turns nearest to the angle, and r = angle - q pi/2, in double: pi/2 is
+  // its upper 53 bits and the rest.
+  static I quarter_turn(F angle, F* r) {
+    __m256i q[2];
+    __m256 rest[2];
+    for (int h = 0; h < 2; ++h) {
+      const __m512d x = _mm512_cvtps_pd(h == 0 ? _mm512_castps512_ps256(angle)
+                                               : _mm512_extractf32x8_ps(angle, 1));
+      const __m512d n = _mm512_roundscale_pd(_mm512_mul_pd(x, _mm512_set1_pd(0.63661977236758134)),
+                                             _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      __m512d d = _mm512_fnmadd_pd(n, _mm512_set1_pd(1.5707963267948966), x);
+      d = _mm512_fnmadd_pd(n, _mm512_set1_pd(6.123233995736766e-17), d);
+      rest[h] = _mm512_cvtpd_ps(d);
+      q[h] = _mm512_cvtpd_epi32(n);
+    }
+    *r = _mm512_insertf32x8(_mm512_castps256_ps512(rest[0]), rest[1], 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(q[0]), q[1], 1);
+  }
+  static I plus_one(I q) { return _mm512_add_epi32(q, _mm512_set1_epi32(1)); }
+  static F choose_if_bit0(I q, F yes, F no) {
+    return _mm512_mask_blend_ps(_mm512_test_epi32_mask(q, _mm512_set1_epi32(1)), no, yes);
+  }
+  static F negate_if_bit1(F v, I q) {
+    const I sign = _mm512_slli_epi32(_mm512_and_si512(q, _mm512_set1_epi32(2)), 30);
+    return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), sign));
+  }
+
+ private:
+  static __mmask16 lanes_below(int64_t n) {
+    return static_cast<__mmask16>(_bzhi_u32(0xffffu, n < 0 ? 0 : static_cast<uint32_t>(n)));
+  }
+};
+
+}  // namespace
+}  // namespace quench
