@@ -156,6 +156,7 @@ void add_run(CLI::App& app, Verb& chosen) {
   verb->footer(kExamples);
   add_model_options(*verb, flags->session);
   add_memory_options(*verb, flags->session);
+  add_engine_options(*verb, flags->session);
   verb->add_option("--prompt", flags->prompt,
                    "The prompt; without it stdin is read, or a chat begins");
   auto* system = verb->add_option("--system", flags->system, "System message");
