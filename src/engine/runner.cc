@@ -6,12 +6,13 @@
 namespace quench {
 
 Runner::Runner(const Plan& plan, const Model& model, Device& device)
-    : plan_(plan), model_(model), device_(device), pages_(plan.num_pages) {}
+    : plan_(plan), model_(model), device_(device), pages_(0) {}
 
 Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const Model& model,
                                                Device& device) {
   std::unique_ptr<Runner> runner(new Runner(plan, model, device));
   QUENCH_TRY(runner->kv_buffer_, device.allocate(plan.kv_bytes));
+  runner->pages_ = PagePool(plan.num_pages);  // after the bytes: they are what may be missing
   QUENCH_TRY(runner->work_buffer_, device.allocate(plan.workspace_bytes));
   runner->workspace_ = carve_workspace(plan.config, plan.limits, runner->work_buffer_.data());
   runner->host_logits_.resize(

@@ -117,7 +117,7 @@ int64_t scratch_bytes(const Plan& plan) {
 
 // The sizes of a step.
 Result<void> plan_limits(const PlanGoal& goal, Plan& plan) {
-  plan.max_seq_len = goal.max_seq_len > 0
+  plan.max_seq_len = goal.max_seq_len != 0
                          ? goal.max_seq_len
                          : std::min(plan.config.max_position_embeddings, kDefaultSeqLen);
   if (goal.max_batch_size < 1 || goal.max_batch_size > 4096 || plan.max_seq_len < 1 ||
