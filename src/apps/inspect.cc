@@ -78,6 +78,8 @@ Json to_json(const PlannedModel& model) {
           {"workspace_bytes", plan.workspace_bytes},
           {"total_bytes", plan.total_bytes()},
           {"max_seq_len", plan.max_seq_len},
+          {"max_batch_size", plan.max_batch_size},
+          {"kv_tokens", plan.num_pages * kPageTokens},
           {"bytes_read_per_token", plan.read_bytes_per_token},
           {"kv_bytes_per_token", plan.kv_bytes_per_token}};
 }
@@ -116,7 +118,7 @@ void print_text(const PlannedModel& model) {
   std::printf("\n%-44s %12.2f MB\n", "weights", megabytes(plan.weights_bytes));
   std::printf("%-44s %12.2f MB\n", "norms, biases, rotary tables", megabytes(plan.vectors_bytes));
   std::printf("%-44s %12.2f MB\n",
-              fmt::format("keys and values, {} tokens", plan.max_seq_len).c_str(),
+              fmt::format("keys and values, {} tokens", plan.num_pages * kPageTokens).c_str(),
               megabytes(plan.kv_bytes));
   std::printf("%-44s %12.2f MB\n", "activations", megabytes(plan.workspace_bytes));
   std::printf("%-44s %12.2f MB\n", "total in memory", megabytes(plan.total_bytes()));
@@ -148,6 +150,7 @@ void add_inspect(CLI::App& app, Verb& chosen) {
   verb->footer(kExamples);
   add_model_options(*verb, flags->session);
   add_memory_options(*verb, flags->session);
+  add_engine_options(*verb, flags->session);
   verb->add_flag("--json", flags->json, "JSON instead of text");
   verb->callback([flags, &chosen] { chosen = [flags] { return inspect(*flags); }; });
 }

@@ -76,14 +76,33 @@ void add_memory_options(CLI::App& verb, SessionOptions& options) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   auto set_kv_type = [&options](const std::string& name) {
-    for (const KvTypeRow& row : kKvTypes) {
-      if (name == row.name) options.goal.kv_type = row.type;
-    }
+    if (const auto type = kv_type_by_name(name)) options.goal.kv_type = *type;
   };
   std::vector<std::string> names;
   for (const KvTypeRow& row : kKvTypes) names.emplace_back(row.name);
   verb.add_option_function<std::string>("--kv-format", set_kv_type, "Format of keys and values")
       ->check(CLI::IsMember(names));
+}
+
+void add_engine_options(CLI::App& verb, SessionOptions& options) {
+  verb.add_option("--max-batch-size", options.goal.max_batch_size, "Sequences at once")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  verb.add_option("--kv-tokens", options.goal.kv_tokens,
+                  "Room for keys and values of this many tokens, all sequences together; 0: of "
+                  "--max-batch-size times --max-seq-len, or what fits into memory")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 36))
+      ->capture_default_str();
+  options.goal.max_draft_tokens = EngineOptions{}.speculation;
+  auto* drafts = verb.add_option("--speculation", options.goal.max_draft_tokens,
+                                 "Tokens drafted at most per step, from earlier text; the answer "
+                                 "stays the same; 0: off")
+                     ->check(CLI::Range(0, 16))
+                     ->capture_default_str();
+  verb.add_flag_callback(
+          "--no-speculation", [&options] { options.goal.max_draft_tokens = 0; },
+          "The same as --speculation 0")
+      ->excludes(drafts);
 }
 
 void SamplingFlags::add_to(CLI::App& verb) {

@@ -14,6 +14,8 @@ namespace quench {
 void add_model_options(CLI::App& verb, SessionOptions& options);
 // --max-seq-len, --kv-format.
 void add_memory_options(CLI::App& verb, SessionOptions& options);
+// --max-batch-size, --kv-tokens, --speculation: what an engine may do with several sequences.
+void add_engine_options(CLI::App& verb, SessionOptions& options);
 
 // What the user set; the rest comes from the model's generation_config.json.
 struct SamplingFlags {

@@ -127,7 +127,8 @@ class Run {
     return {};
   }
 
-  static void print_json(const Generation& generation) {
+  void print_json(const Generation& generation) const {
+    const EngineStatus status = engine_->status();
     const Json json = {
         {"text", generation.text},
         {"ids", generation.ids},
@@ -136,7 +137,9 @@ class Run {
         {"finish_reason", finish_reason_name(generation.finish_reason)},
         {"ttft_s", generation.ids.empty() ? Json() : Json(generation.ttft_s)},
         {"prefill_tok_s", generation.ids.empty() ? Json() : Json(generation.prefill_tok_s())},
-        {"decode_tok_s", generation.ids.size() < 2 ? Json() : Json(generation.decode_tok_s())}};
+        {"decode_tok_s", generation.ids.size() < 2 ? Json() : Json(generation.decode_tok_s())},
+        {"drafted_tokens", status.drafted_tokens},
+        {"accepted_tokens", status.accepted_tokens}};
     std::puts(json.dump(2).c_str());
   }
 
@@ -156,6 +159,7 @@ void add_run(CLI::App& app, Verb& chosen) {
   verb->footer(kExamples);
   add_model_options(*verb, flags->session);
   add_memory_options(*verb, flags->session);
+  add_engine_options(*verb, flags->session);
   verb->add_option("--prompt", flags->prompt,
                    "The prompt; without it stdin is read, or a chat begins");
   auto* system = verb->add_option("--system", flags->system, "System message");

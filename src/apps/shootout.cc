@@ -140,6 +140,7 @@ void add_shootout(CLI::App& app, Verb& chosen) {
                    "Threads; 0: the CPUs this process may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  add_memory_options(*verb, options.session);
   verb->callback([flags, &chosen] { chosen = [flags] { return run(*flags); }; });
 }
 

@@ -174,7 +174,7 @@ TEST_P(Golden, GreedyTokensAgreeAloneAndInABatch) {
   for (const int64_t batch : {int64_t{1}, int64_t{4}}) {
     open(16, 2, batch);
     auto engine =
-        Engine::open(planned_->plan, model_, *planned_->device, planned_->plan.config.vocab_size)
+        make_engine(planned_->plan, model_, *planned_->device, planned_->plan.config.vocab_size)
             .value();
     std::map<RequestId, size_t> index;
     std::vector<std::vector<int32_t>> tokens(sequences_.size());

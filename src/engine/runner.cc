@@ -1,52 +1,23 @@
 #include "engine/runner.h"
 
-#include <numeric>
-
 #include "base/bytes.h"
 #include "base/check.h"
 
 namespace quench {
 
-PagePool::PagePool(int64_t num_pages)
-    : num_pages_(num_pages), free_(static_cast<size_t>(num_pages)) {
-  std::iota(free_.rbegin(), free_.rend(), 0);  // page 0 is handed out first
-}
-
-int32_t PagePool::take() {
-  QUENCH_CHECK(!free_.empty(), "no free page of {}", num_pages_);
-  const int32_t page = free_.back();
-  free_.pop_back();
-  return page;
-}
-
-void PagePool::give_back(int32_t page) { free_.push_back(page); }
-
 Runner::Runner(const Plan& plan, const Model& model, Device& device)
-    : plan_(plan), model_(model), device_(device), pages_(plan.num_pages) {}
+    : plan_(plan), model_(model), device_(device), pages_(0) {}
 
 Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const Model& model,
                                                Device& device) {
   std::unique_ptr<Runner> runner(new Runner(plan, model, device));
   QUENCH_TRY(runner->kv_buffer_, device.allocate(plan.kv_bytes));
+  runner->pages_ = PagePool(plan.num_pages);  // after the bytes: they are what may be missing
   QUENCH_TRY(runner->work_buffer_, device.allocate(plan.workspace_bytes));
   runner->workspace_ = carve_workspace(plan.config, plan.limits, runner->work_buffer_.data());
   runner->host_logits_.resize(
       static_cast<size_t>(plan.limits.max_logit_rows * plan.config.vocab_size));
   return runner;
-}
-
-bool Runner::reserve(SequenceState& state, int64_t num_tokens) {
-  const int64_t needed =
-      ceil_div(num_tokens, kPageTokens) - static_cast<int64_t>(state.pages.size());
-  if (needed > pages_.num_free()) return false;
-  for (int64_t i = 0; i < needed; ++i) state.pages.push_back(pages_.take());
-  return true;
-}
-
-void Runner::release(SequenceState& state) {
-  for (const int32_t page : state.pages) pages_.give_back(page);
-  state.pages.clear();
-  state.num_cached = 0;
 }
 
 void Runner::fill_batch(std::span<const BatchEntry> entries) {
@@ -57,9 +28,8 @@ void Runner::fill_batch(std::span<const BatchEntry> entries) {
     const auto sequence = static_cast<int32_t>(batch_.kv_len.size());
     for (size_t i = 0; i < entry.tokens.size(); ++i) {
       const int64_t position = entry.state->num_cached + static_cast<int64_t>(i);
-      const bool wanted =
-          entry.wants_all_logits || (entry.wants_last_logits && i + 1 == entry.tokens.size());
-      if (wanted) batch_.logit_rows.push_back(static_cast<int32_t>(batch_.tokens.size()));
+      if (entry.tokens.size() - i <= static_cast<size_t>(entry.num_logits))
+        batch_.logit_rows.push_back(static_cast<int32_t>(batch_.tokens.size()));
       batch_.tokens.push_back(entry.tokens[i]);
       batch_.positions.push_back(static_cast<int32_t>(position));
       batch_.sequence.push_back(sequence);
@@ -129,7 +99,7 @@ Result<void> Runner::run_text(std::span<const int32_t> ids, const LogitsUse& use
     const int64_t first = state.num_cached;
     const int64_t count = std::min(chunk, length - first);
     const BatchEntry entry = {
-        &state, ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), true, false};
+        &state, ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), count};
     use(first, run({&entry, 1}, observer));
   }
   release(state);

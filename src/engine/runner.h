@@ -7,39 +7,17 @@
 #include <span>
 #include <vector>
 
+#include "engine/page_pool.h"
 #include "models/blocks.h"
 #include "plan/plan.h"
 
 namespace quench {
 
-// Free pages of the KV cache. A page id is valid in every layer.
-class PagePool {
- public:
-  explicit PagePool(int64_t num_pages);
-  int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
-  int64_t num_pages() const { return num_pages_; }
-  // The caller checked num_free().
-  int32_t take();
-  void give_back(int32_t page);
-
- private:
-  int64_t num_pages_;
-  std::vector<int32_t> free_;
-};
-
-// What the engine knows of one sequence's memory.
-struct SequenceState {
-  std::vector<int32_t> pages;  // page of each 64-token block
-  int64_t num_cached = 0;      // tokens whose keys and values are stored
-  int32_t rope_table = 0;
-};
-
 // One sequence's part of a batch: tokens [num_cached, num_cached + tokens.size()) of it.
 struct BatchEntry {
   SequenceState* state;
   std::span<const int32_t> tokens;
-  bool wants_all_logits = false;   // of every token; otherwise
-  bool wants_last_logits = false;  // of the last
+  int64_t num_logits = 0;  // of how many of the last tokens the logits are wanted
 };
 
 class Runner {
@@ -51,10 +29,10 @@ class Runner {
   const Plan& plan() const { return plan_; }
   const ModelConfig& config() const { return plan_.config; }
 
-  // Takes pages so that `state` can hold num_tokens; false when the pool has too few (then nothing
-  // is taken).
-  bool reserve(SequenceState& state, int64_t num_tokens);
-  void release(SequenceState& state);
+  bool reserve(SequenceState& state, int64_t num_tokens) {
+    return pages_.reserve(state, num_tokens);
+  }
+  void release(SequenceState& state) { pages_.release(state); }
 
   // Runs one step and advances every entry's num_cached. The entries have reserved pages and are
   // within the plan's limits. Returns logits [rows, vocab_size] in the order of the entries, valid

@@ -288,37 +288,54 @@ uint64_t top_p_border(std::vector<uint64_t>& keys, const float* weights, float t
 uint64_t find_top_p(const Entries& entries, double top_p, double total, SamplerScratch& scratch) {
   const auto limit = static_cast<float>(1.0 - top_p);
   const auto total_f32 = static_cast<float>(total);
-  // Most of the probability often lies within a few units of the largest logit: take those, if
-  // what is left out does not reach into the part that stays.
+  // Most of the probability often lies within a few units of the largest logit, in a few blocks:
+  // take those, if what is left out does not reach into the part that stays.
+  constexpr int64_t kFewBlocks = 64;
   const float lowest = entries.max_value - 3;
-  double head = 0;
-  scratch.keys.clear();
-  visit_blocks(entries.num_entries, scratch.block_max, lowest, [&](int64_t index) {
-    if (entries.values[index] < lowest) return;
-    scratch.keys.push_back(sort_key(entries.values[index], index));
-    head += scratch.weights[index];
-  });
-  double removed = std::max(0.0, (total - head) / total);
-  if (static_cast<float>(removed) <= limit)
-    return top_p_border(scratch.keys, scratch.weights.data(), total_f32, removed, limit);
+  const auto block_max = scratch.block_max.begin();
+  const int64_t high_blocks = std::count_if(block_max, block_max + num_blocks(entries.num_entries),
+                                            [&](float value) { return value >= lowest; });
+  double removed = 0;
+  if (high_blocks <= kFewBlocks) {
+    double head = 0;
+    scratch.keys.clear();
+    visit_blocks(entries.num_entries, scratch.block_max, lowest, [&](int64_t index) {
+      if (entries.values[index] < lowest) return;
+      scratch.keys.push_back(sort_key(entries.values[index], index));
+      head += scratch.weights[index];
+    });
+    removed = std::max(0.0, (total - head) / total);
+    if (static_cast<float>(removed) <= limit)
+      return top_p_border(scratch.keys, scratch.weights.data(), total_f32, removed, limit);
+  }
 
-  // Else find by histogram the sixteenth of a unit in which the border lies.
-  constexpr int kBuckets = 1024;  // the last one also holds what is further down
+  // Else find by histogram the hundredth of a unit in which the border lies. Two histograms in
+  // turns, so that additions to one bucket seldom wait for each other.
+  constexpr int kBuckets = 4096;  // the last one also holds what is further down
   const auto bucket_of = [&](int64_t index) {
-    return static_cast<int>(
-        std::min((entries.max_value - entries.values[index]) * 16.0f, kBuckets - 1.0f));
+    const float distance = (entries.max_value - entries.values[index]) * 128.0f;
+    return static_cast<int>(distance < kBuckets - 1.0f ? distance : kBuckets - 1.0f);
   };
-  double mass[kBuckets] = {};
-  visit_blocks(entries.num_entries, scratch.block_max, -kInfinity,
-               [&](int64_t index) { mass[bucket_of(index)] += scratch.weights[index]; });
+  double mass[2][kBuckets] = {};
+  for (int64_t index = 0; index < entries.num_entries; ++index)
+    mass[index & 1][bucket_of(index)] += scratch.weights[index];
   removed = 0;
   int border = kBuckets - 1;
-  while (border > 0 && static_cast<float>(removed + mass[border] / total) <= limit)
-    removed += mass[border--] / total;
+  const auto share = [&] { return (mass[0][border] + mass[1][border]) / total; };
+  while (border > 0 && static_cast<float>(removed + share()) <= limit) {
+    removed += share();
+    --border;
+  }
   scratch.keys.clear();
-  visit_blocks(entries.num_entries, scratch.block_max, -kInfinity, [&](int64_t index) {
-    if (bucket_of(index) == border) scratch.keys.push_back(sort_key(entries.values[index], index));
-  });
+  for (int64_t begin = 0; begin < entries.num_entries; begin += kBlock) {
+    const int64_t end = std::min(entries.num_entries, begin + kBlock);
+    int found = 0;
+    for (int64_t index = begin; index < end; ++index) found += bucket_of(index) == border;
+    for (int64_t index = begin; index < end && found > 0; ++index) {
+      if (bucket_of(index) == border)
+        scratch.keys.push_back(sort_key(entries.values[index], index));
+    }
+  }
   return top_p_border(scratch.keys, scratch.weights.data(), total_f32, removed, limit);
 }
 
@@ -329,9 +346,10 @@ int64_t compact(const Entries& entries, float lowest, SamplerScratch& scratch, K
   if (entries.ids == nullptr) grow(scratch.ids, entries.num_entries);
   int64_t kept = 0;
   visit_blocks(entries.num_entries, scratch.block_max, lowest, [&](int64_t index) {
-    if (!keep(index)) return;
+    const bool is_kept = keep(index);  // before the entry may be written over
     scratch.weights[kept] = scratch.weights[index];
-    scratch.ids[kept++] = entries.id(index);
+    scratch.ids[kept] = entries.id(index);
+    kept += is_kept;  // no branch: in a flat distribution nobody can predict it
   });
   return kept;
 }
@@ -429,8 +447,10 @@ Result<int32_t> sample_with_draw(const SamplingSettings& settings, const Sampler
   if (settings.top_p < 1) {
     const uint64_t border = find_top_p(entries, settings.top_p, total, scratch);
     const float lowest = key_value(border);
+    const auto first = static_cast<int64_t>(border & 0xffffffffu);
     entries.num_entries = compact(entries, lowest, scratch, [&](int64_t index) {
-      return sort_key(entries.values[index], index) >= border;
+      const float value = entries.values[index];
+      return (value > lowest) | ((value == lowest) & (index >= first));
     });
     entries.values = nullptr;
     entries.ids = scratch.ids.data();

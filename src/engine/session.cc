@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/paths.h"
 #include "engine/stop.h"
 #include "text/detokenizer.h"
@@ -43,11 +44,36 @@ Result<Recipe> choose_recipe(const SessionOptions& options) {
   return parse_recipe(json, path);
 }
 
+// A quarter of the machine is left to the rest of the world.
+constexpr double kMemoryShare = 0.75;
+
 }  // namespace
+
+Result<SessionOptions> to_session_options(const EngineOptions& options) {
+  SessionOptions session;
+  session.model = options.model;
+  session.random_weights = options.random_weights;
+  session.weights_seed = options.weights_seed;
+  session.format = options.format;
+  session.recipe_path = options.recipe;
+  session.device = options.device;
+  session.device_options = {options.isa, options.threads};
+  session.goal.max_batch_size = options.max_batch_size;
+  session.goal.max_seq_len = options.max_seq_len;
+  session.goal.max_step_tokens = options.max_step_tokens;
+  session.goal.kv_tokens = options.kv_tokens;
+  session.goal.max_draft_tokens = options.speculation;
+  QUENCH_TRY(session.goal.kv_type, kv_type_by_name(options.kv_format));
+  return session;
+}
 
 Result<std::unique_ptr<PlannedModel>> plan_model(const SessionOptions& options, Weights need) {
   QUENCH_TRY(PlanGoal goal, Result<PlanGoal>(options.goal));
   QUENCH_TRY(goal.recipe, choose_recipe(options));
+  if (goal.memory_bytes == 0) {
+    goal.memory_bytes =
+        static_cast<int64_t>(kMemoryShare * static_cast<double>(physical_memory_bytes()));
+  }
   auto planned = std::make_unique<PlannedModel>();
   QUENCH_TRY(planned->files,
              ModelFiles::find(options.model, options.random_weights ? Weights::kIgnored : need,
@@ -87,9 +113,9 @@ Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options,
   return session;
 }
 
-Result<std::unique_ptr<Engine>> Session::make_engine() const {
+Result<std::unique_ptr<Engine>> Session::make_engine(bool reuse_prefixes) const {
   QUENCH_CHECK(tokenizer_ != nullptr, "an engine needs a tokenizer's vocabulary");
-  return Engine::open(plan(), model_, device(), tokenizer_->vocab_size());
+  return quench::make_engine(plan(), model_, device(), tokenizer_->vocab_size(), reuse_prefixes);
 }
 
 Result<std::unique_ptr<Runner>> Session::make_runner() const {

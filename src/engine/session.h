@@ -27,6 +27,14 @@ struct SessionOptions {
   PlanGoal goal;  // the recipe in it is filled from format or recipe_path
 };
 
+// What Engine::open() means by its options.
+Result<SessionOptions> to_session_options(const EngineOptions& options);
+
+// An engine on a model that was loaded by this plan on this device; all must outlive it.
+// vocab_size: ids of the tokenizer; embedding rows beyond it are never sampled.
+Result<std::unique_ptr<Engine>> make_engine(const Plan& plan, const Model& model, Device& device,
+                                            int64_t vocab_size, bool reuse_prefixes = true);
+
 // A ModelFiles opened and planned, but without weights in memory: what `inspect` and `plan` need.
 struct PlannedModel {
   ModelFiles files;
@@ -48,7 +56,8 @@ class Session {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   double load_s() const { return load_s_; }
 
-  Result<std::unique_ptr<Engine>> make_engine() const;
+  // The session must outlive both.
+  Result<std::unique_ptr<Engine>> make_engine(bool reuse_prefixes = true) const;
   Result<std::unique_ptr<Runner>> make_runner() const;
 
  private:

@@ -29,7 +29,8 @@ EngineTarget::EngineTarget(const Session& session, std::unique_ptr<Engine> engin
       stop_token_ids_(std::move(stop_token_ids)) {}
 
 Result<std::unique_ptr<EngineTarget>> EngineTarget::create(const Session& session) {
-  QUENCH_TRY(auto engine, session.make_engine());
+  // Every run pays for its whole prompt, also when an earlier one has had the same.
+  QUENCH_TRY(auto engine, session.make_engine(false));
   QUENCH_TRY(ChatTemplate chat_template, load_chat_template(session.files(), ""));
   QUENCH_TRY(auto stop_token_ids, model_stop_tokens(session));
   return std::unique_ptr<EngineTarget>(new EngineTarget(

@@ -14,6 +14,7 @@ namespace quench {
 namespace {
 
 constexpr int64_t kDefaultSeqLen = 4096;
+constexpr int64_t kMaxDraftTokens = 16;
 
 // The wanted format, or the nearest that divides the shape: smaller groups of the same width, then
 // bf16.
@@ -102,47 +103,87 @@ class Planner {
   Plan& plan_;
 };
 
-Result<void> plan_memory(const PlanGoal& goal, Plan& plan) {
-  const ModelConfig& config = plan.config;
-  plan.max_seq_len = goal.max_seq_len > 0
+// Scratch memory of the hungriest matmul.
+int64_t scratch_bytes(const Plan& plan) {
+  int64_t most =
+      attention_scratch_bytes(plan.limits.max_tokens, plan.config.num_attention_heads,
+                              plan.config.head_dim, plan.limits.max_pages * kPageTokens);
+  for (const PlannedMatrix& matrix : plan.matrices) {
+    const bool is_routed = matrix.sources.front().expert >= 0;
+    const int64_t rows =
+        std::max(plan.limits.max_tokens * (is_routed ? plan.config.moe.num_experts_per_tok : 1),
+                 plan.limits.max_logit_rows);
+    most = std::max(most, matrix.kernel->scratch_bytes(rows, matrix.sources.front().cols));
+  }
+  return most;
+}
+
+// The sizes of a step.
+Result<void> plan_limits(const PlanGoal& goal, Plan& plan) {
+  plan.max_seq_len = goal.max_seq_len != 0
                          ? goal.max_seq_len
-                         : std::min(config.max_position_embeddings, kDefaultSeqLen);
-  if (goal.max_batch_size < 1 || goal.max_batch_size > 4096 ||
+                         : std::min(plan.config.max_position_embeddings, kDefaultSeqLen);
+  if (goal.max_batch_size < 1 || goal.max_batch_size > 4096 || plan.max_seq_len < 1 ||
       plan.max_seq_len > (int64_t{1} << 24)) {
     return fail(
         ErrorCode::kInvalidArgument,
         "The batch must be between 1 and 4096 sequences of at most 2^24 tokens, found {} of {}.",
         goal.max_batch_size, plan.max_seq_len);
   }
+  if (goal.max_draft_tokens < 0 || goal.max_draft_tokens > kMaxDraftTokens) {
+    return fail(ErrorCode::kInvalidArgument, "Speculation drafts 0 (off) to {} tokens, found {}.",
+                kMaxDraftTokens, goal.max_draft_tokens);
+  }
   plan.max_batch_size = goal.max_batch_size;
-  plan.kv_type = goal.kv_type;
+  plan.max_draft_tokens = goal.max_draft_tokens;
   const int64_t pages = ceil_div(plan.max_seq_len, kPageTokens);
-  plan.num_pages = pages * goal.max_batch_size;
+  const int64_t speculating = std::min(goal.max_batch_size, kMaxSpeculatingSequences);
   plan.limits.max_tokens =
-      std::max(std::min(goal.max_step_tokens, pages * kPageTokens * goal.max_batch_size),
-               goal.max_batch_size);
+      std::max({std::min(goal.max_step_tokens, pages * kPageTokens * goal.max_batch_size),
+                goal.max_batch_size, int64_t{1}});
   plan.limits.max_sequences = goal.max_batch_size;
   plan.limits.max_pages = pages;
-  plan.limits.max_logit_rows = goal.max_logit_rows > 0 ? goal.max_logit_rows : goal.max_batch_size;
-  for (const PlannedMatrix& matrix : plan.matrices) {
-    const bool is_routed = matrix.sources.front().expert >= 0;
-    const int64_t rows =
-        std::max(plan.limits.max_tokens * (is_routed ? config.moe.num_experts_per_tok : 1),
-                 plan.limits.max_logit_rows);
-    plan.limits.scratch_bytes = std::max(
-        plan.limits.scratch_bytes, matrix.kernel->scratch_bytes(rows, matrix.sources.front().cols));
+  plan.limits.max_logit_rows =
+      goal.max_logit_rows > 0
+          ? goal.max_logit_rows
+          : std::max(goal.max_batch_size, speculating * (1 + goal.max_draft_tokens));
+  plan.limits.scratch_bytes = scratch_bytes(plan);
+  return {};
+}
+
+// How many pages, after all other bytes are known.
+Result<void> plan_pages(const PlanGoal& goal, Plan& plan) {
+  constexpr int64_t kMaxKvTokens = int64_t{1} << 36;
+  if (goal.kv_tokens < 0 || goal.kv_tokens > kMaxKvTokens) {
+    return fail(ErrorCode::kInvalidArgument,
+                "Keys and values of {} tokens are wanted; at most 2^36 are possible.",
+                goal.kv_tokens);
   }
-  plan.limits.scratch_bytes =
-      std::max(plan.limits.scratch_bytes,
-               attention_scratch_bytes(plan.limits.max_tokens, config.num_attention_heads,
-                                       config.head_dim, pages * kPageTokens));
-  plan.kv_page_bytes = kv_page_bytes(goal.kv_type, config.num_key_value_heads, config.head_dim);
-  plan.kv_bytes_per_token = plan.kv_page_bytes / kPageTokens * config.num_hidden_layers;
-  plan.kv_bytes = plan.kv_page_bytes * plan.num_pages * config.num_hidden_layers;
+  if (goal.kv_tokens > 0) {
+    plan.num_pages = ceil_div(goal.kv_tokens, kPageTokens);
+    return {};
+  }
+  plan.num_pages = plan.limits.max_pages * plan.max_batch_size;
+  if (goal.memory_bytes == 0) return {};
+  const int64_t left =
+      goal.memory_bytes - plan.weights_bytes - plan.vectors_bytes - plan.workspace_bytes;
+  const int64_t fitting = left / (plan.kv_page_bytes * plan.config.num_hidden_layers);
+  plan.num_pages = std::max(plan.limits.max_pages, std::min(plan.num_pages, fitting));
+  return {};
+}
+
+Result<void> plan_memory(const PlanGoal& goal, Plan& plan) {
+  const ModelConfig& config = plan.config;
+  QUENCH_TRY_VOID(plan_limits(goal, plan));
   plan.workspace_bytes = workspace_bytes(config, plan.limits);
   const RopeBank rope = make_rope_bank(config);
   plan.vectors_bytes += round_up(static_cast<int64_t>(rope.inv_freq.size() * sizeof(float)), 64) +
                         round_up(static_cast<int64_t>(rope.scales.size() * sizeof(float)), 64);
+  plan.kv_type = goal.kv_type;
+  plan.kv_page_bytes = kv_page_bytes(goal.kv_type, config.num_key_value_heads, config.head_dim);
+  plan.kv_bytes_per_token = plan.kv_page_bytes / kPageTokens * config.num_hidden_layers;
+  QUENCH_TRY_VOID(plan_pages(goal, plan));
+  plan.kv_bytes = plan.kv_page_bytes * plan.num_pages * config.num_hidden_layers;
   return {};
 }
 
@@ -166,6 +207,16 @@ Result<Plan> make_plan(const Family& family, const ModelConfig& config, const St
   QUENCH_TRY_VOID(planner.finish());
   QUENCH_TRY_VOID(plan_memory(goal, plan));
   return plan;
+}
+
+Result<KvType> kv_type_by_name(const std::string& name) {
+  std::vector<std::string> names;
+  for (const KvTypeRow& row : kKvTypes) {
+    if (name == row.name) return row.type;
+    names.emplace_back(row.name);
+  }
+  return fail(ErrorCode::kInvalidArgument, "Keys and values can be stored as {}, found \"{}\".",
+              fmt::join(names, ", "), name);
 }
 
 Result<Recipe> recipe_for_format(const std::string& format) {

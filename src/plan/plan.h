@@ -31,8 +31,17 @@ struct PlanGoal {
       0;  // tokens per sequence; 0: the model's max_position_embeddings, at most 4096
   int64_t max_batch_size = 1;  // sequences at once
   int64_t max_step_tokens = 512;
-  int64_t max_logit_rows = 0;  // 0: max_batch_size
+  int64_t max_logit_rows = 0;    // 0: what max_batch_size and max_draft_tokens need
+  int64_t max_draft_tokens = 0;  // per sequence and step; 0: no speculation
+  // Tokens whose keys and values fit, of all sequences together. 0: max_batch_size sequences of
+  // max_seq_len, or if that is less what memory_bytes leaves beside the rest of the plan, but one
+  // such sequence at least.
+  int64_t kv_tokens = 0;
+  int64_t memory_bytes = 0;  // for the whole plan; 0: any
 };
+
+// Speculation is for steps that are bound by reading the weights: those with few sequences.
+constexpr int64_t kMaxSpeculatingSequences = 4;
 
 // A weight of the model: one matrix, or a stack of experts.
 struct PlannedMatrix {
@@ -61,7 +70,8 @@ struct Plan {
   KvType kv_type = KvType::kF32;
   int64_t max_seq_len = 0;
   int64_t max_batch_size = 1;
-  int64_t num_pages = 0;
+  int64_t max_draft_tokens = 0;
+  int64_t num_pages = 0;  // of every layer
 
   int64_t weights_bytes = 0;  // matrices
   int64_t vectors_bytes = 0;  // norms, biases, rotary tables
@@ -80,6 +90,9 @@ using StoredFormat = std::function<const Format*(const TensorSpec&)>;
 
 Result<Plan> make_plan(const Family& family, const ModelConfig& config, const StoredFormat& stored,
                        const Device& device, const PlanGoal& goal);
+
+// "f32" or "bf16": how keys and values are stored.
+Result<KvType> kv_type_by_name(const std::string& name);
 
 // A recipe by format name ("int4"), or "" for as stored.
 Result<Recipe> recipe_for_format(const std::string& format);

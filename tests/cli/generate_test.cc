@@ -1,6 +1,7 @@
 // The verbs at work: run, tokenize, logits, inspect.
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <map>
@@ -21,7 +22,10 @@ class CliRun : public testing::Test {
     return quench(arguments, input);
   }
   Json run_json(std::vector<std::string> more) const {
-    more.insert(more.end(), {"--raw", "--json", "--prompt", "hello", "--max_new_tokens=12"});
+    more.insert(more.end(), {"--raw", "--json", "--prompt", "hello"});
+    if (std::none_of(more.begin(), more.end(),
+                     [](const auto& flag) { return flag.starts_with("--max_new_tokens"); }))
+      more.push_back("--max_new_tokens=12");
     const Output output = run(more);
     EXPECT_EQ(output.status, 0) << output.err;
     return Json::parse(output.out);
@@ -36,6 +40,21 @@ TEST_F(CliRun, SameIdsAgainAndWithAnyNumberOfThreads) {
   EXPECT_EQ(first.at("ids").size(), first.at("generated_tokens").get<size_t>());
   EXPECT_EQ(run_json({"--greedy", "--threads=1"}).at("ids"), first.at("ids"));
   EXPECT_EQ(run_json({"--greedy", "--threads=2"}).at("ids"), first.at("ids"));
+}
+
+TEST_F(CliRun, SpeculationChangesNoToken) {
+  // The bias makes a row of one token, which is easy to guess.
+  for (const char* bias : {"--logit_bias=1:100", "--logit_bias=1:0"}) {
+    const Json with = run_json({"--temperature=0.5", "--seed=3", bias, "--max_new_tokens=60"});
+    const Json without = run_json(
+        {"--temperature=0.5", "--seed=3", bias, "--max_new_tokens=60", "--no-speculation"});
+    EXPECT_EQ(with.at("ids"), without.at("ids"));
+    EXPECT_EQ(without.at("drafted_tokens"), 0);
+    EXPECT_GE(with.at("drafted_tokens"), with.at("accepted_tokens"));
+    if (std::string(bias).ends_with(":100")) {
+      EXPECT_GT(with.at("accepted_tokens"), 0);
+    }
+  }
 }
 
 TEST_F(CliRun, TheSeedDecides) {
@@ -221,6 +240,24 @@ TEST(CliDemo, AnswersFromItsOwnFiles) {
   const Output first = quench(arguments);
   ASSERT_EQ(first.status, 0) << first.err;
   EXPECT_EQ(Json::parse(quench(arguments).out).at("ids"), Json::parse(first.out).at("ids"));
+}
+
+TEST(CliInspect, MemoryFlagsShowInThePlan) {
+  const auto inspect = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"inspect", source_path("tests/tiny_model/qwen2"), "--json"});
+    const Output output = quench(flags);
+    EXPECT_EQ(output.status, 0) << output.err;
+    return Json::parse(output.out);
+  };
+  const Json one = inspect({"--max-seq-len=100"});
+  EXPECT_EQ(one.at("kv_tokens"), 128);
+  EXPECT_EQ(one.at("kv_bytes"), 128 * one.at("kv_bytes_per_token").get<int64_t>());
+  const Json four = inspect({"--max-seq-len=100", "--max-batch-size=4"});
+  EXPECT_EQ(four.at("max_batch_size"), 4);
+  EXPECT_EQ(four.at("kv_tokens"), 512);
+  EXPECT_EQ(inspect({"--kv-tokens=1000", "--max-batch-size=4"}).at("kv_tokens"), 1024);
+  const Json half = inspect({"--max-seq-len=100", "--kv-format=bf16"});
+  EXPECT_EQ(2 * half.at("kv_bytes").get<int64_t>(), one.at("kv_bytes").get<int64_t>());
 }
 
 }  // namespace

@@ -34,6 +34,10 @@ TEST(CliUsage, WrongUsageIsStatus2AndSaysWhat) {
   expect_usage_error(quench({"run", "--threads", "many"}), {"--threads", "many"});
   expect_usage_error(quench({"run", "--kv-format", "q8"}),
                      {"--kv-format", "q8", "{f32,bf16,int8}"});
+  expect_usage_error(quench({"run", "--speculation", "17"}), {"--speculation", "17"});
+  expect_usage_error(quench({"run", "--max-batch-size", "0"}), {"--max-batch-size", "0"});
+  expect_usage_error(quench({"run", "--speculation", "2", "--no-speculation"}),
+                     {"--speculation", "--no-speculation"});
   expect_usage_error(quench({"run", "--seed=-1"}), {"--seed", "-1"});
   expect_usage_error(quench({"run", "--raw", "--system", "x"}), {"--raw", "--system"});
   expect_usage_error(quench({"logits", "demo"}), {"--ids", "required"});

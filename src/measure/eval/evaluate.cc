@@ -135,8 +135,8 @@ class Evaluator {
     for (auto& runner : runners_) {
       const BatchEntry entry = {
           &runner->state,
-          document.subspan(static_cast<size_t>(position), static_cast<size_t>(count)), scored,
-          false};
+          document.subspan(static_cast<size_t>(position), static_cast<size_t>(count)),
+          scored ? count : 0};
       logits.push_back(runner->runner->run({&entry, 1}));
     }
     if (!scored) return;
