@@ -1,4 +1,6 @@
-// Attention at the avx2 level: f32 products whatever the pages hold.
+// Attention at the avx2 level: f32 products whatever the pages hold, bf16 and int8 panels unpacked
+// first. Limit: f32 multiply-adds in prefill; in decode reading f32 pages, unpacking the others.
+// The share reached is not measured yet.
 #include "devices/cpu/attention_inl.h"
 #include "devices/cpu/avx2/avx2_ops.h"
 #include "devices/cpu/avx2/vec.h"

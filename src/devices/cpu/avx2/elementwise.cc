@@ -1,4 +1,5 @@
-// SiLU times up, residual add, row gather. Limit: memory traffic of the operands.
+// SiLU times up, residual add, row gather. Limit: memory traffic of the operands. Share not
+// measured yet.
 #include "devices/cpu/elementwise_inl.h"
 
 #include "devices/cpu/avx2/avx2_ops.h"

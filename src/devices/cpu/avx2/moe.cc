@@ -1,5 +1,5 @@
-// Mixture-of-experts routing and combination. Limit: routing is a few passes over each token's
-// logits in L1; combining reads K rows per token.
+// Mixture-of-experts routing and combination. Limit: passes over each token's logits in L1; reading
+// K rows per token. Share not measured yet.
 #include "devices/cpu/moe_inl.h"
 
 #include "devices/cpu/avx2/avx2_ops.h"

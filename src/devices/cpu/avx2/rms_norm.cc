@@ -1,5 +1,4 @@
-// Root mean square norm. Limit: reading x twice and writing y once, from the level of cache where
-// the row lies.
+// Root mean square norm. Limit: reading x and writing y. Share not measured yet.
 #include "devices/cpu/norm_inl.h"
 
 #include "devices/cpu/avx2/avx2_ops.h"

@@ -1,5 +1,5 @@
-// Rotary tables and rotation. Limit: rope reads and writes x once; the table is computed, once per
-// step.
+// Rotary tables and rotation. Limit: rope reads and writes x once; the table is made once per step.
+// Share not measured yet.
 #include "devices/cpu/rope_inl.h"
 
 #include "devices/cpu/avx2/avx2_ops.h"
