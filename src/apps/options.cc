@@ -67,6 +67,8 @@ void add_model_options(CLI::App& verb, SessionOptions& options) {
                   "Threads; 0: the CPUs this process may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  verb.add_flag("!--no-pin", options.device_options.pin,
+                "Leave the threads to the scheduler, also where there is one for each core");
 }
 
 void add_memory_options(CLI::App& verb, SessionOptions& options) {

@@ -10,7 +10,7 @@
 
 namespace quench {
 
-// MODEL, --random-weights, --format, --recipe, --device, --isa, --threads.
+// MODEL, --random-weights, --format, --recipe, --device, --isa, --threads, --no-pin.
 void add_model_options(CLI::App& verb, SessionOptions& options);
 // --max-seq-len, --kv-format.
 void add_memory_options(CLI::App& verb, SessionOptions& options);

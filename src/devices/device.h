@@ -41,6 +41,7 @@ class Buffer {
 struct DeviceOptions {
   std::string isa;      // CPU level to force; empty: QUENCH_ISA, else the best this machine has
   int num_threads = 0;  // 0: the CPUs this process may use
+  bool pin = true;      // let a team that fills the machine stay on its cores
 };
 
 class Device {

@@ -5,11 +5,11 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/cpuinfo.h"
+#include "base/topology.h"
 #include "devices/cpu/isa.h"
 
 namespace quench {
@@ -50,7 +50,8 @@ Result<const IsaLevel*> choose_level(const DeviceOptions& options) {
 
 class CpuDevice : public Device {
  public:
-  CpuDevice(const IsaLevel& level, int num_threads) : level_(level), team_(num_threads) {
+  CpuDevice(const IsaLevel& level, int num_threads, bool pin)
+      : level_(level), team_(num_threads, pin ? pin_cpus(num_threads) : std::vector<int>()) {
     // A level that this CPU lacks may lie below one that it has (AVX-512 machines without
     // AVX-VNNI).
     for (const IsaLevel& candidate : kLevels) {
@@ -114,18 +115,11 @@ Result<std::unique_ptr<Device>> open_cpu_device(const DeviceOptions& options) {
                 options.num_threads);
   }
   const int num_threads = options.num_threads > 0 ? options.num_threads : available_cpus();
-  return std::unique_ptr<Device>(std::make_unique<CpuDevice>(*level, num_threads));
+  return std::unique_ptr<Device>(std::make_unique<CpuDevice>(*level, num_threads, options.pin));
 }
 
 std::string describe_cpu() {
-  std::string model = "unknown CPU";
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.starts_with("model name")) {
-      model = line.substr(line.find(':') + 2);
-      break;
-    }
-  }
+  const std::string model = cpu_model().empty() ? "unknown CPU" : cpu_model();
   const auto level = choose_level(DeviceOptions{});
   return fmt::format("{}, {} CPUs, ISA level {}", model, available_cpus(),
                      level ? (*level)->name : "none");
