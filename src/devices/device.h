@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "devices/matmul.h"
 #include "devices/ops.h"
+#include "devices/probes.h"
 
 namespace quench {
 
@@ -64,6 +65,8 @@ class Device {
   virtual const Phases& phases() const = 0;
   // In order of preference.
   virtual std::span<const MatmulKernel* const> matmul_kernels() const = 0;
+  // For measuring what the device could reach at most.
+  virtual const Probes& probes() const = 0;
 
  private:
   friend class Buffer;

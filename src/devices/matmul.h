@@ -43,6 +43,9 @@ struct MatmulArgs {
   const int32_t* rows;          // [m]
 };
 
+// In which type a kernel multiplies. Says which peak of the machine limits it.
+enum class Arithmetic : int32_t { kF32, kBf16, kInt8 };
+
 struct MatmulKernel {
   const char* name;
   bool (*accepts)(const Format& format, int64_t n, int64_t k);
@@ -57,6 +60,7 @@ struct MatmulKernel {
   // May meet the team's other workers inside; `context.scratch` has scratch_bytes(x_rows, k).
   void (*run)(const OpContext& context, const MatmulArgs& args);
   int64_t (*scratch_bytes)(int64_t x_rows, int64_t k);
+  Arithmetic arithmetic = Arithmetic::kF32;
 };
 
 // Rows per packing step: a multiple of every kernel's strip height and of every format's tile

@@ -8,6 +8,7 @@
 #include "devices/matmul.h"
 #include "devices/ops.h"
 #include "devices/phases.h"
+#include "devices/probes.h"
 
 namespace quench {
 
@@ -15,6 +16,7 @@ struct CpuTable {
   Ops ops;
   Phases phases;
   std::vector<const MatmulKernel*> matmul_kernels;  // in order of preference
+  Probes probes;
 };
 
 struct IsaLevel {
