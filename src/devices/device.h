@@ -68,9 +68,18 @@ class Device {
   // For measuring what the device could reach at most.
   virtual const Probes& probes() const = 0;
 
+  // Writes spans of everything that runs from now on to `trace`, which has a track for each worker;
+  // null ends it. Not during run().
+  void set_trace(Trace* trace);
+
+ protected:
+  Trace* trace() const { return trace_; }
+
  private:
   friend class Buffer;
   virtual void release(std::byte* data, int64_t size_bytes) = 0;
+
+  Trace* trace_ = nullptr;
 };
 
 // The first kernel that accepts the weight. ref accepts everything that fits, so there always is

@@ -1,13 +1,14 @@
 #include "devices/phases.h"
 
+#include "devices/trace.h"
+
 namespace quench {
 namespace {
 
 template <size_t N>
 void run_shared(const OpContext& context, const float* x, const Weight* const (&weights)[N],
                 float* const (&y)[N], int64_t m) {
-  weights[0]->kernel->run(context,
-                          {x, weights, y, static_cast<int64_t>(N), m, m, nullptr, nullptr});
+  run_matmul(context, {x, weights, y, static_cast<int64_t>(N), m, m, nullptr, nullptr});
 }
 
 // Weights that share an input may still have different kernels (mixed precision): then one call
@@ -78,6 +79,14 @@ void head(const OpContext& context, const Ops& ops, const HeadArgs& a) {
 }
 
 }  // namespace
+
+void run_matmul(const OpContext& context, const MatmulArgs& args) {
+  if (context.trace != nullptr) {
+    run_traced_matmul(context, args);
+    return;
+  }
+  args.weights[0]->kernel->run(context, args);
+}
 
 void run_matmul(const OpContext& context, const Weight& weight, const float* x, float* y,
                 int64_t m) {

@@ -90,6 +90,9 @@ struct Phases {
 // The compositions.
 const Phases& default_phases();
 
+// The matmul of weights that have the same kernel, in a span where a trace is kept.
+void run_matmul(const OpContext& context, const MatmulArgs& args);
+
 // One weight, one output: m rows of x.
 void run_matmul(const OpContext& context, const Weight& weight, const float* x, float* y,
                 int64_t m);

@@ -112,7 +112,7 @@ class CpuDevice : public Device {
     std::memcpy(to, from, static_cast<size_t>(size_bytes));
   }
   void run(const std::function<void(const OpContext&)>& body) override {
-    team_.run([&](const Worker& worker) { body(OpContext{worker, nullptr}); });
+    team_.run([&](const Worker& worker) { body(OpContext{worker, nullptr, nullptr, trace()}); });
   }
   const Ops& ops() const override { return table_.ops; }
   const Phases& phases() const override { return table_.phases; }
