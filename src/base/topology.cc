@@ -92,10 +92,12 @@ int available_cpus() {
 }
 
 std::vector<int> pin_cpus(int num_threads) {
-  const Topology& machine = topology();
-  const bool covers_all = machine.core_cpus.size() == static_cast<size_t>(num_threads);
-  if (!covers_all || machine.mask_is_narrowed) return {};
-  return machine.core_cpus;
+  const std::vector<int>& cores = topology().core_cpus;
+  const auto members = static_cast<size_t>(num_threads);
+  if (cores.size() < 2 || members < cores.size() || topology().mask_is_narrowed) return {};
+  std::vector<int> cpus(members);
+  for (size_t i = 0; i < members; ++i) cpus[i] = cores[i % cores.size()];
+  return cpus;
 }
 
 }  // namespace quench

@@ -21,9 +21,10 @@ const Topology& topology();
 // by the cgroup quota. At least 1.
 int available_cpus();
 
-// Where the members of a team should be pinned, or empty: leave them to the scheduler. A team is
-// pinned when it has one member for each core; a smaller one is not, because two of them would
-// stack on the same first cores, and neither is one whose CPUs were chosen by an affinity mask.
+// Where the members of a team should be pinned, or empty: leave them to the scheduler. A team with
+// at least one member for each core is pinned, in turn; a smaller one is not, because two of them
+// would stack on the same first cores, and neither is one whose CPUs were chosen by an affinity
+// mask.
 std::vector<int> pin_cpus(int num_threads);
 
 }  // namespace quench

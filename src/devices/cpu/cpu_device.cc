@@ -56,8 +56,8 @@ int64_t mapped_bytes(int64_t size_bytes) {
 }
 
 // Large mappings begin at a multiple of 2 MB and ask for huge pages. On a Zen 5 under a hypervisor
-// two threads read memory 20 % faster with them: a page walk there is two-dimensional, and the
-// hardware prefetcher stops at the end of a page.
+// two threads read memory 10 to 20 % faster with them: a page walk there is two-dimensional, and
+// the hardware prefetcher stops at the end of a page.
 void* map_anonymous(int64_t mapped) {
   const bool is_large = mapped >= kHugePageBytes;
   const int64_t reserved = is_large ? mapped + kHugePageBytes : mapped;
