@@ -49,7 +49,7 @@ MACHINE_MACRO = re.compile(r"\b(__AVX\w*|__SSE\w*|__AMX\w*|__FMA__|__F16C__|__BM
                            r"__i386__|__aarch64__|__ARM\w*|__CUDA\w*|__NVCC__|QUENCH_\w*(CUDA|AVX|AMX|SSE)\w*)")
 # Kernels of one instruction set: nothing whose inline code the compiler could emit with that set (weak copies).
 ISA_SYSTEM = {"immintrin.h", "cstdint", "cstddef"}
-ISA_OWN = re.compile(r"^devices/(cpu/)?(ops|phases|matmul|isa|args|strip_pack|\w+_args|\w+_inl)\.h$")
+ISA_OWN = re.compile(r"^devices/(cpu/)?(ops|phases|matmul|probes|isa|strip_pack|args|\w+_args|\w+_inl)\.h$")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 CONDITION = re.compile(r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b(.*)")

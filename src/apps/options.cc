@@ -49,6 +49,16 @@ Result<void> parse_bias(const std::string& text, SamplingSettings& settings) {
 
 }  // namespace
 
+void add_device_options(CLI::App& verb, std::string& device, DeviceOptions& options) {
+  verb.add_option("--device", device, "Device (quench list devices)")->capture_default_str();
+  verb.add_option("--isa", options.isa, "Force a CPU instruction-set level")->envname("QUENCH_ISA");
+  verb.add_option("--threads", options.num_threads, "Threads; 0: the CPUs this process may use")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  verb.add_flag("!--no-pin", options.pin,
+                "Leave the threads to the scheduler, also where there is one for each core");
+}
+
 void add_model_options(CLI::App& verb, SessionOptions& options) {
   verb.add_option("MODEL", options.model, "Model directory; \"demo\" is the model that ships")
       ->capture_default_str();
@@ -60,14 +70,7 @@ void add_model_options(CLI::App& verb, SessionOptions& options) {
                   "Store the weights in this format (quench list formats)");
   verb.add_option("--recipe", options.recipe_path,
                   "One format per role: a recipe (quench list recipes) or a recipe file");
-  verb.add_option("--device", options.device, "Device (quench list devices)")
-      ->capture_default_str();
-  verb.add_option("--isa", options.device_options.isa, "Force a CPU instruction-set level")
-      ->envname("QUENCH_ISA");
-  verb.add_option("--threads", options.device_options.num_threads,
-                  "Threads; 0: the CPUs this process may use")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  add_device_options(verb, options.device, options.device_options);
 }
 
 void add_memory_options(CLI::App& verb, SessionOptions& options) {

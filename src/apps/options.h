@@ -10,7 +10,9 @@
 
 namespace quench {
 
-// MODEL, --random-weights, --format, --recipe, --device, --isa, --threads.
+// --device, --isa, --threads, --no-pin.
+void add_device_options(CLI::App& verb, std::string& device, DeviceOptions& options);
+// MODEL, --random-weights, --format, --recipe, and those of the device.
 void add_model_options(CLI::App& verb, SessionOptions& options);
 // --max-seq-len, --kv-format.
 void add_memory_options(CLI::App& verb, SessionOptions& options);

@@ -7,6 +7,8 @@
 
 #include "apps/options.h"
 #include "apps/verbs.h"
+#include "devices/trace.h"
+#include "plan/trace_file.h"
 
 namespace quench {
 namespace {
@@ -25,6 +27,7 @@ struct RunFlags {
   std::optional<std::string> system;
   std::string chat_template;
   std::optional<bool> thinking;
+  std::string trace_path;
   bool raw = false;
   bool json = false;
 };
@@ -38,6 +41,7 @@ class Run {
     // Wrong flags are said before a large model is loaded, not after.
     SamplingSettings trial;
     QUENCH_TRY_VOID(flags_.sampling.apply(trial));
+    if (!flags_.trace_path.empty()) QUENCH_TRY_VOID(check_output_path(flags_.trace_path));
     if (!flags_.chat_template.empty()) {
       QUENCH_TRY_VOID(ChatTemplate::by_name(flags_.chat_template));
     }
@@ -49,6 +53,20 @@ class Run {
                  load_chat_template(session_->files(), flags_.chat_template));
       template_ = std::make_unique<ChatTemplate>(std::move(chat_template));
     }
+    if (flags_.trace_path.empty()) return answer_or_chat();
+    // Measured before, so that the spans' shares of the limit need no second run.
+    QUENCH_TRY(const Ceilings ceilings, cached_ceilings(session_->device(), false));
+    Trace trace(session_->device().num_workers());
+    session_->device().set_trace(&trace);
+    Result<void> done = answer_or_chat();
+    session_->device().set_trace(nullptr);
+    QUENCH_TRY_VOID(
+        write_trace(flags_.trace_path, trace, ceilings, session_->plan().read_bytes_per_token));
+    return done;
+  }
+
+ private:
+  Result<void> answer_or_chat() {
     if (flags_.system) messages_.push_back({"system", *flags_.system});
     if (!flags_.prompt && ::isatty(STDIN_FILENO) != 0 && !flags_.json && !flags_.raw) return chat();
     if (!flags_.prompt) {
@@ -63,7 +81,6 @@ class Run {
     return outcome(generation);
   }
 
- private:
   Result<std::vector<TokenId>> encode(const std::string& text) {
     const Tokenizer& tokenizer = session_->tokenizer();
     if (flags_.raw) return tokenizer.encode(text);
@@ -172,6 +189,8 @@ void add_run(CLI::App& app, Verb& chosen) {
       ->excludes(chat_template)
       ->excludes(thinking);
   verb->add_flag("--json", flags->json, "One JSON object instead of streamed text");
+  verb->add_option("--trace", flags->trace_path,
+                   "Write what every thread did when, for Perfetto (ui.perfetto.dev)");
   flags->sampling.add_to(*verb);
   verb->callback([flags, &chosen] { chosen = [flags] { return Run(*flags)(); }; });
 }

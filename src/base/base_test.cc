@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -9,7 +8,6 @@
 #include "base/file.h"
 #include "base/float16.h"
 #include "base/json.h"
-#include "base/threads.h"
 
 namespace quench {
 namespace {
@@ -46,37 +44,6 @@ TEST(Bytes, CheckedArithmeticRefusesOverflow) {
   EXPECT_FALSE(checked_mul(int64_t{1} << 40, int64_t{1} << 40));
   EXPECT_FALSE(checked_add(std::numeric_limits<int64_t>::max(), 1));
   EXPECT_FALSE(checked_mul(-1, 2));
-}
-
-TEST(Threads, EveryMemberRunsOnceAndBarriersHold) {
-  for (int threads : {1, 2, 5}) {
-    ThreadTeam team(threads);
-    for (int round = 0; round < 50; ++round) {
-      std::atomic<int> before{0};
-      std::atomic<int> wrong{0};
-      team.run([&](const Worker& worker) {
-        before.fetch_add(1);
-        worker.wait();
-        if (before.load() != worker.count) wrong.fetch_add(1);
-      });
-      EXPECT_EQ(before.load(), threads);
-      EXPECT_EQ(wrong.load(), 0);
-    }
-  }
-}
-
-TEST(Threads, RangesCoverEverythingOnce) {
-  for (int64_t total : {0, 1, 7, 64, 1000}) {
-    for (int count : {1, 2, 3, 8}) {
-      int64_t next = 0;
-      for (int i = 0; i < count; ++i) {
-        const Range range = worker_range(Worker{i, count, nullptr}, total, 16);
-        EXPECT_EQ(range.begin, next);
-        next = range.end;
-      }
-      EXPECT_EQ(next, total);
-    }
-  }
 }
 
 TEST(Json, RefusesDuplicateKeysDepthAndGarbage) {

@@ -2,6 +2,8 @@
 
 #include <cpuid.h>
 
+#include <fstream>
+
 namespace quench {
 namespace {
 
@@ -26,11 +28,25 @@ CpuFeatures detect() {
   return features;
 }
 
+std::string read_cpu_model() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return {};
+}
+
 }  // namespace
 
 const CpuFeatures& cpu_features() {
   static const CpuFeatures features = detect();
   return features;
+}
+
+const std::string& cpu_model() {
+  static const std::string model = read_cpu_model();
+  return model;
 }
 
 }  // namespace quench

@@ -1,6 +1,8 @@
 // What this CPU can do: the bits that choose an ISA level.
 #pragma once
 
+#include <string>
+
 namespace quench {
 
 struct CpuFeatures {
@@ -11,5 +13,8 @@ struct CpuFeatures {
 
 // Asked once; what the operating system does not save on a switch counts as absent.
 const CpuFeatures& cpu_features();
+
+// The name the CPU gives itself, as /proc/cpuinfo has it; empty: unknown.
+const std::string& cpu_model();
 
 }  // namespace quench

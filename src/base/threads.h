@@ -10,17 +10,33 @@
 
 namespace quench {
 
-// A barrier that spins briefly and then blocks, so that more threads than cores do not collapse the
-// speed.
+// A number that threads wait on until it changes. They spin at first, because the others of a busy
+// team are a moment away, and then sleep in the kernel (futex(2)), because a sleeping thread costs
+// neither the neighbour on its core nor the quota of its control group anything. A change costs no
+// system call while nobody sleeps.
+class WaitWord {
+ public:
+  uint32_t load() const { return value_.load(std::memory_order_acquire); }
+  // Returns once the value is not `seen`, after at most `spins` looks with a PAUSE between them and
+  // as many sleeps as it takes.
+  void wait_while(uint32_t seen, int spins);
+  void advance();  // to the next value, and wakes everybody
+
+ private:
+  std::atomic<uint32_t> value_{0};
+  std::atomic<int> sleepers_{0};
+};
+
 class Barrier {
  public:
-  explicit Barrier(int num_threads) : num_threads_(num_threads) {}
+  Barrier(int num_threads, int spins) : num_threads_(num_threads), spins_(spins) {}
   void wait();
 
  private:
   const int num_threads_;
+  const int spins_;
   std::atomic<int> arrived_{0};
-  std::atomic<uint32_t> generation_{0};
+  WaitWord generation_;
 };
 
 // What a kernel knows of its place in the team.
@@ -43,7 +59,9 @@ Range worker_range(const Worker& worker, int64_t total, int64_t grain = 1);
 
 class ThreadTeam {
  public:
-  explicit ThreadTeam(int num_threads);
+  // `cpus`: one for each member to be pinned to (base/topology.h), or empty. Member 0 is the
+  // caller's own thread; it is pinned while it is inside run() and nowhere else.
+  explicit ThreadTeam(int num_threads, std::vector<int> cpus = {});
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
@@ -56,15 +74,13 @@ class ThreadTeam {
   void member_loop(int index);
 
   const int num_threads_;
+  const int spins_;
+  const std::vector<int> cpus_;
   Barrier barrier_;
-  std::atomic<uint32_t> epoch_{0};
+  WaitWord epoch_;
   std::atomic<bool> stop_{false};
   const std::function<void(const Worker&)>* body_ = nullptr;
   std::vector<std::thread> members_;
 };
-
-// The CPUs this process may really use: the affinity mask, cut down by the cgroup quota (v1 or v2).
-// At least 1.
-int available_cpus();
 
 }  // namespace quench

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "devices/cpu/cpu_device.h"
+#include "devices/trace.h"
 
 namespace quench {
 
@@ -18,6 +19,14 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 }
 Buffer::~Buffer() {
   if (data_ != nullptr) device_->release(data_, size_bytes_);
+}
+
+void Device::set_trace(Trace* trace) {
+  trace_ = trace;
+  if (trace == nullptr) return;
+  QUENCH_CHECK(trace->num_workers() == num_workers(), "a trace of {} tracks for {} workers",
+               trace->num_workers(), num_workers());
+  trace->wrap(ops(), phases());
 }
 
 const MatmulKernel& choose_kernel(const Device& device, const Format& format, int64_t n,

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "devices/matmul.h"
 #include "devices/ops.h"
+#include "devices/probes.h"
 
 namespace quench {
 
@@ -41,6 +42,7 @@ class Buffer {
 struct DeviceOptions {
   std::string isa;      // CPU level to force; empty: QUENCH_ISA, else the best this machine has
   int num_threads = 0;  // 0: the CPUs this process may use
+  bool pin = true;      // let a team that fills the machine stay on its cores
 };
 
 class Device {
@@ -63,10 +65,21 @@ class Device {
   virtual const Phases& phases() const = 0;
   // In order of preference.
   virtual std::span<const MatmulKernel* const> matmul_kernels() const = 0;
+  // For measuring what the device could reach at most.
+  virtual const Probes& probes() const = 0;
+
+  // Writes spans of everything that runs from now on to `trace`, which has a track for each worker;
+  // null ends it. Not during run().
+  void set_trace(Trace* trace);
+
+ protected:
+  Trace* trace() const { return trace_; }
 
  private:
   friend class Buffer;
   virtual void release(std::byte* data, int64_t size_bytes) = 0;
+
+  Trace* trace_ = nullptr;
 };
 
 // The first kernel that accepts the weight. ref accepts everything that fits, so there always is

@@ -19,12 +19,15 @@
 
 namespace quench {
 
+class Trace;  // devices/trace.h
+
 // Who runs: a worker of the CPU team, or the one host thread that drives a device's stream.
 struct OpContext {
   Worker worker;
   void* stream = nullptr;
   std::byte* scratch =
-      nullptr;  // of the whole team, for one op at a time; as large as the plan says
+      nullptr;             // of the whole team, for one op at a time; as large as the plan says
+  Trace* trace = nullptr;  // where spans are written; null: nowhere
 };
 
 constexpr int64_t kPageTokens =

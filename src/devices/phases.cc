@@ -1,5 +1,7 @@
 #include "devices/phases.h"
 
+#include "devices/trace.h"
+
 namespace quench {
 namespace {
 
@@ -58,10 +60,18 @@ void head(const OpContext& context, const Ops& ops, const HeadArgs& a) {
 
 }  // namespace
 
+void run_matmul(const OpContext& context, const MatmulArgs& args) {
+  if (context.trace != nullptr) {
+    run_traced_matmul(context, args);
+    return;
+  }
+  args.weights[0]->kernel->run(context, args);
+}
+
 void run_matmul(const OpContext& context, const Weight& weight, const float* x, float* y,
                 int64_t m) {
   const Weight* weights[] = {&weight};
-  weight.kernel->run(context, {x, weights, &y, 1, m, m, nullptr, nullptr});
+  run_matmul(context, {x, weights, &y, 1, m, m, nullptr, nullptr});
 }
 
 void run_matmuls(const OpContext& context, std::initializer_list<const Weight*> weights,
@@ -72,7 +82,7 @@ void run_matmuls(const OpContext& context, std::initializer_list<const Weight*> 
     const Weight* const* end = next;
     while (end != weights.end() && (*end)->kernel == (*next)->kernel) ++end;
     if (next != weights.begin()) context.worker.wait();  // both runs use the scratch memory
-    (*next)->kernel->run(context, {x, next, out, end - next, m, m, nullptr, nullptr});
+    run_matmul(context, {x, next, out, end - next, m, m, nullptr, nullptr});
     out += end - next;
     next = end;
   }

@@ -94,6 +94,9 @@ const Phases& default_phases();
 // Weights that share the input x [m, k]; neighbours with the same kernel go in one run.
 void run_matmuls(const OpContext& context, std::initializer_list<const Weight*> weights,
                  const float* x, std::initializer_list<float*> y, int64_t m);
+// The matmul of weights that have the same kernel, in a span where a trace is kept.
+void run_matmul(const OpContext& context, const MatmulArgs& args);
+
 // One weight, one output: m rows of x.
 void run_matmul(const OpContext& context, const Weight& weight, const float* x, float* y,
                 int64_t m);

@@ -2,6 +2,9 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/float16.h"
+#include "base/random.h"
+#include "devices/trace.h"
 
 namespace quench {
 
@@ -60,10 +63,12 @@ std::span<float> Runner::run(std::span<const BatchEntry> entries, const Observer
   const auto rows = static_cast<int64_t>(batch_.logit_rows.size());
   device_.run([&](OpContext op) {
     op.scratch = workspace_.scratch;
+    const TraceScope step(op, "step");
+    const Trace* trace = op.trace;
     const ForwardContext context = {
         op,
-        &device_.ops(),
-        &device_.phases(),
+        trace != nullptr ? &trace->ops() : &device_.ops(),
+        trace != nullptr ? &trace->phases() : &device_.phases(),
         &model_,
         &workspace_,
         {kv_buffer_.data(), layer_bytes, plan_.kv_page_bytes, plan_.kv_type},
@@ -82,6 +87,31 @@ std::span<float> Runner::run(std::span<const BatchEntry> entries, const Observer
                    reinterpret_cast<const std::byte*>(workspace_.logits),
                    count * static_cast<int64_t>(sizeof(float)));
   return {host_logits_.data(), static_cast<size_t>(count)};
+}
+
+void Runner::fill_cache(SequenceState& state, int64_t num_tokens, uint64_t seed) {
+  QUENCH_CHECK(static_cast<int64_t>(state.pages.size()) * kPageTokens >= num_tokens,
+               "{} pages for {} tokens", state.pages.size(), num_tokens);
+  const int64_t element_bytes = plan_.kv_type == KvType::kF32 ? 4 : 2;
+  std::vector<std::byte> page(static_cast<size_t>(plan_.kv_page_bytes));
+  for (int64_t i = 0; i < plan_.kv_page_bytes / element_bytes; ++i) {
+    const auto value =
+        static_cast<float>(random_uniform(seed, static_cast<uint64_t>(i)) * 2.0 - 1.0);
+    if (plan_.kv_type == KvType::kF32) {
+      store(page.data() + i * element_bytes, value);
+    } else {
+      store(page.data() + i * element_bytes, f32_to_bf16(value));
+    }
+  }
+  const int64_t layer_bytes = plan_.kv_page_bytes * plan_.num_pages;
+  for (int64_t layer = 0; layer < plan_.config.num_hidden_layers; ++layer) {
+    for (int64_t block = 0; block < ceil_div(num_tokens, kPageTokens); ++block) {
+      const int64_t at =
+          layer * layer_bytes + state.pages[static_cast<size_t>(block)] * plan_.kv_page_bytes;
+      device_.upload(kv_buffer_.data() + at, page.data(), plan_.kv_page_bytes);
+    }
+  }
+  state.num_cached = num_tokens;
 }
 
 Result<void> Runner::run_text(std::span<const int32_t> ids, const LogitsUse& use,

@@ -34,6 +34,11 @@ class Runner {
   }
   void release(SequenceState& state) { pages_.release(state); }
 
+  // Fills the first num_tokens of `state`'s cache with seeded values in [-1, 1), the same in every
+  // page, as if that many tokens had been run: for measuring speed at a context without computing
+  // it. The pages are reserved.
+  void fill_cache(SequenceState& state, int64_t num_tokens, uint64_t seed);
+
   // Runs one step and advances every entry's num_cached. The entries have reserved pages and are
   // within the plan's limits. Returns logits [rows, vocab_size] in the order of the entries, valid
   // until the next call.

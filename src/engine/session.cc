@@ -47,6 +47,24 @@ Result<Recipe> choose_recipe(const SessionOptions& options) {
 // A quarter of the machine is left to the rest of the world.
 constexpr double kMemoryShare = 0.75;
 
+Result<void> cut_layers(const SessionOptions& options, ModelConfig& config) {
+  if (options.num_layers == 0) return {};
+  if (!options.random_weights) {
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "A model is cut in depth only with --random-weights; add it, or leave out --layers.");
+  }
+  if (options.num_layers > config.num_hidden_layers) {
+    return fail(ErrorCode::kInvalidArgument, "--layers is {}, but the model has {}.",
+                options.num_layers, config.num_hidden_layers);
+  }
+  config.num_hidden_layers = options.num_layers;
+  config.windows.resize(static_cast<size_t>(options.num_layers));
+  if (config.moe.num_experts > 0)
+    config.moe.sparse_layers.resize(static_cast<size_t>(options.num_layers));
+  return {};
+}
+
 }  // namespace
 
 Result<SessionOptions> to_session_options(const EngineOptions& options) {
@@ -78,6 +96,7 @@ Result<std::unique_ptr<PlannedModel>> plan_model(const SessionOptions& options, 
   QUENCH_TRY(planned->files,
              ModelFiles::find(options.model, options.random_weights ? Weights::kIgnored : need,
                               options.random_weights));
+  QUENCH_TRY_VOID(cut_layers(options, planned->files.config));
   QUENCH_TRY(planned->device, open_device(options.device, options.device_options));
   const ModelFiles& files = planned->files;
   StoredFormat stored;

@@ -18,6 +18,7 @@ struct SessionOptions {
   std::string model = "demo";
   bool random_weights = false;
   uint64_t weights_seed = 0;
+  int64_t num_layers = 0;   // only the first so many, with random weights; 0: all
   std::string format;       // a format's name for all quantizable matrices; empty: as stored
   std::string recipe_path;  // a recipe instead: a file, or the name of one that ships
   std::string device = "cpu";

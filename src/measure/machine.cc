@@ -5,7 +5,8 @@
 #include <fstream>
 #include <sstream>
 
-#include "base/threads.h"
+#include "base/cpuinfo.h"
+#include "base/topology.h"
 
 namespace quench {
 namespace {
@@ -40,13 +41,7 @@ Machine this_machine() {
   Machine machine;
   machine.cpus = available_cpus();
   machine.memory_bytes = find_kilobytes(read_proc("/proc/meminfo"), "MemTotal");
-  std::istringstream lines(read_proc("/proc/cpuinfo"));
-  for (std::string line; std::getline(lines, line);) {
-    const size_t colon = line.find(": ");
-    if (!line.starts_with("model name") || colon == std::string::npos) continue;
-    machine.cpu_model = line.substr(colon + 2);
-    break;
-  }
+  machine.cpu_model = cpu_model();
   return machine;
 }
 

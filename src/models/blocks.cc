@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "devices/trace.h"
+
 namespace quench {
 
 void observe(const ForwardContext& c, const char* name, int64_t layer, const float* data,
@@ -15,6 +17,7 @@ void embed(const ForwardContext& c) {
   const Workspace& w = *c.work;
   const ModelConfig& config = c.config();
   const Weight& embedding = c.model->globals.weight(Role::kEmbedding);
+  const TraceScope scope(c.op, "embed");
   embedding.kernel->gather(c.op, embedding, w.tokens, c.num_tokens, w.x);
   c.ops->rope_table(c.op, {w.positions, w.rope_table, c.model->rope_inv_freq, c.model->rope_scales,
                            w.cos_sin, c.num_tokens, config.head_dim});
@@ -90,14 +93,13 @@ void routed_experts(const ForwardContext& c, const Layer& layer) {
   c.op.worker.wait();
   const Weight* in[] = {&layer.weight(Role::kExpertGate), &layer.weight(Role::kExpertUp)};
   float* const hidden[] = {w.gate, w.up};
-  in[0]->kernel->run(c.op,
-                     {w.normed, in, hidden, 2, rows, c.num_tokens, w.expert_begin, w.sorted_token});
+  run_matmul(c.op, {w.normed, in, hidden, 2, rows, c.num_tokens, w.expert_begin, w.sorted_token});
   c.op.worker.wait();
   c.ops->silu_mul(c.op, {w.gate, w.up, w.gate, rows * moe.moe_intermediate_size});
   c.op.worker.wait();
   const Weight* down[] = {&layer.weight(Role::kExpertDown)};
   float* const projected[] = {w.projected};
-  down[0]->kernel->run(c.op, {w.gate, down, projected, 1, rows, rows, w.expert_begin, nullptr});
+  run_matmul(c.op, {w.gate, down, projected, 1, rows, rows, w.expert_begin, nullptr});
   c.op.worker.wait();
   c.ops->moe_combine(c.op, {w.x, w.projected, w.sorted_row, w.expert_weights, c.num_tokens,
                             moe.num_experts_per_tok, c.config().hidden_size});
@@ -146,6 +148,7 @@ void head(const ForwardContext& c) {
 void decoder_forward(const ForwardContext& c) {
   embed(c);
   for (int64_t layer = 0; layer < c.config().num_hidden_layers; ++layer) {
+    const TraceScope scope(c.op, "layer", layer);
     attention_block(c, layer);
     if (c.config().is_sparse(layer)) {
       moe_block(c, layer);

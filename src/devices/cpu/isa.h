@@ -6,6 +6,7 @@
 #include "devices/matmul.h"
 #include "devices/ops.h"
 #include "devices/phases.h"
+#include "devices/probes.h"
 
 namespace quench {
 
@@ -17,6 +18,7 @@ struct CpuTable {
   Phases phases;
   const MatmulKernel* matmul_kernels[kMaxKernels];  // in order of preference
   int num_matmul_kernels;
+  Probes probes;
 };
 
 // Puts a kernel before all others.

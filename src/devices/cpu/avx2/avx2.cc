@@ -1,6 +1,7 @@
 // The avx2 level: 256-bit vectors with FMA. Overrides the rows it does better than the level below.
 #include "devices/cpu/avx2/avx2.h"
 #include "devices/cpu/avx2/avx2_ops.h"
+#include "devices/cpu/avx2/probes.h"
 
 namespace quench {
 
@@ -12,6 +13,7 @@ void apply_avx2(CpuTable& table) {
   prefer_kernel(table, avx2::f16_matmul);
   prefer_kernel(table, avx2::bf16_matmul);
   prefer_kernel(table, avx2::grid_matmul);
+  avx2::set_probes(table.probes);
 }
 
 }  // namespace quench

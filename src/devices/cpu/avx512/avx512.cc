@@ -2,6 +2,7 @@
 // than the level below.
 #include "devices/cpu/avx512/avx512.h"
 #include "devices/cpu/avx512/avx512_ops.h"
+#include "devices/cpu/avx512/probes.h"
 
 namespace quench {
 
@@ -13,6 +14,7 @@ void apply_avx512(CpuTable& table) {
   prefer_kernel(table, avx512::f16_matmul);
   prefer_kernel(table, avx512::bf16_matmul);
   prefer_kernel(table, avx512::grid_matmul);
+  avx512::set_probes(table.probes);
 }
 
 }  // namespace quench

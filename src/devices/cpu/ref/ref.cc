@@ -9,6 +9,7 @@ void apply_ref(CpuTable& table) {
                ref::silu_mul, ref::add,        ref::moe_route, ref::moe_combine, ref::gather_rows};
   table.phases = default_phases();
   prefer_kernel(table, ref::matmul);
+  table.probes = ref::probes;
 }
 
 }  // namespace quench

@@ -4,6 +4,7 @@
 
 #include "devices/matmul.h"
 #include "devices/ops.h"
+#include "devices/probes.h"
 
 namespace quench::ref {
 
@@ -21,5 +22,6 @@ void gather_rows(const OpContext& context, const GatherRowsArgs& args);
 // Every format: decodes a few rows to f32, then dense dot products. Its packed layout is the
 // canonical one.
 extern const MatmulKernel matmul;
+extern const Probes probes;
 
 }  // namespace quench::ref

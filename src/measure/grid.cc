@@ -1,0 +1,265 @@
+#include "measure/grid.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/random.h"
+#include "devices/trace.h"
+#include "measure/statistics.h"
+#include "models/rope.h"
+#include "plan/trace_file.h"
+
+namespace quench {
+namespace {
+
+int64_t largest(const std::vector<int64_t>& values) {
+  return values.empty() ? 0 : *std::max_element(values.begin(), values.end());
+}
+
+std::vector<GridRow> make_rows(const GridOptions& options) {
+  std::vector<GridRow> rows;
+  for (const bool is_prefill : {true, false}) {
+    for (const int64_t tokens : is_prefill ? options.prompt_tokens : options.generated_tokens) {
+      for (const int64_t depth : options.depths) {
+        for (const int64_t batch : options.batches) {
+          GridRow& row = rows.emplace_back();
+          row.is_prefill = is_prefill;
+          row.tokens = tokens;
+          row.depth = depth;
+          row.batch = batch;
+          if (tokens == 0) rows.pop_back();
+        }
+      }
+    }
+  }
+  return rows;
+}
+
+// Runs rows on a loaded model, and says how long each may take at best.
+class GridRunner {
+ public:
+  GridRunner(const Session& session, std::unique_ptr<Runner> runner, uint64_t seed)
+      : session_(session), runner_(std::move(runner)), seed_(seed) {}
+
+  // Seconds for the row's tokens; filling the caches is not counted.
+  double run(const GridRow& row) {
+    std::vector<SequenceState> states(static_cast<size_t>(row.batch));
+    const int64_t length = row.depth + row.tokens;
+    for (SequenceState& state : states) {
+      state.rope_table = rope_table_for(runner_->config(), length);
+      const bool reserved = runner_->reserve(state, length);
+      QUENCH_CHECK(reserved, "the plan has no pages for {} tokens", length);
+      runner_->fill_cache(state, row.depth, seed_);
+    }
+    const std::vector<int32_t> ids = draw_ids(row.tokens * row.batch);
+    const double start_s = now_s();
+    for_each_step(row, [&](const Step& step) {
+      std::vector<BatchEntry> entries;
+      for (int64_t s = 0; s < row.batch; ++s) {
+        const auto first = static_cast<size_t>(s * row.tokens + step.begin);
+        entries.push_back({&states[static_cast<size_t>(s)],
+                           std::span(ids).subspan(first, static_cast<size_t>(step.count)),
+                           step.wants_logits ? 1 : 0});
+      }
+      runner_->run(entries);
+    });
+    const double elapsed_s = now_s() - start_s;
+    for (SequenceState& state : states) runner_->release(state);
+    return elapsed_s;
+  }
+
+  void set_limit(const Ceilings& ceilings, GridRow& row) const {
+    PassLimit sum;
+    double limit_s = 0.0;
+    for_each_step(row, [&](const Step& step) {
+      const PassLimit limit = pass_limit(
+          session_.plan(), ceilings,
+          {step.count, row.depth + step.begin, row.batch, step.wants_logits ? row.batch : 0});
+      limit_s += limit.limit_s();
+      sum.memory_s += limit.memory_s;
+      sum.compute_s += limit.compute_s;
+      sum.read_bytes += limit.read_bytes;
+    });
+    const auto tokens = static_cast<double>(row.tokens * row.batch);
+    row.limit_tok_s = tokens / limit_s;
+    row.bound = sum.bound();
+    row.read_bytes_per_token = static_cast<double>(sum.read_bytes) / tokens;
+  }
+
+ private:
+  // Tokens [begin, begin + count) of every sequence of the row.
+  struct Step {
+    int64_t begin;
+    int64_t count;
+    bool wants_logits;  // of the last of them
+  };
+
+  // Decode: one token of each sequence per step, each with its logits. Prefill: equal pieces of all
+  // sequences side by side, as many tokens as a step holds, logits for the last token of each.
+  void for_each_step(const GridRow& row, const std::function<void(const Step&)>& use) const {
+    const int64_t room = std::max<int64_t>(session_.plan().limits.max_tokens / row.batch, 1);
+    const int64_t most = row.is_prefill ? room : 1;
+    for (int64_t begin = 0; begin < row.tokens; begin += most) {
+      const int64_t count = std::min(most, row.tokens - begin);
+      use({begin, count, !row.is_prefill || begin + count == row.tokens});
+    }
+  }
+
+  std::vector<int32_t> draw_ids(int64_t count) const {
+    std::vector<int32_t> ids(static_cast<size_t>(count));
+    const auto rows = static_cast<double>(runner_->config().vocab_size);
+    for (size_t i = 0; i < ids.size(); ++i)
+      ids[i] = static_cast<int32_t>(random_uniform(seed_, i) * rows);
+    return ids;
+  }
+
+  const Session& session_;
+  std::unique_ptr<Runner> runner_;
+  uint64_t seed_;
+};
+
+Result<void> trace_rows(const Session& session, GridRunner& runner, const SpeedGrid& grid,
+                        const std::string& path) {
+  Trace trace(session.device().num_workers());
+  session.device().set_trace(&trace);
+  for (const GridRow& row : grid.rows) runner.run(row);
+  session.device().set_trace(nullptr);
+  return write_trace(path, trace, grid.ceilings, session.plan().read_bytes_per_token);
+}
+
+void describe(const Session& session, SpeedGrid& grid) {
+  const Plan& plan = session.plan();
+  grid.model = session.files().name;
+  grid.family = plan.family->architecture;
+  grid.num_layers = plan.config.num_hidden_layers;
+  grid.device = session.device().name();
+  grid.isa = session.device().isa();
+  grid.threads = session.device().num_workers();
+  std::set<std::string> kernels;
+  for (const PlannedMatrix& matrix : plan.matrices)
+    kernels.insert(fmt::format("{}: {}", matrix.format->name, matrix.kernel->name));
+  grid.kernels.assign(kernels.begin(), kernels.end());
+  grid.weights_bytes = plan.weights_bytes;
+  grid.step_tokens = plan.limits.max_tokens;
+  grid.load_s = session.load_s();
+}
+
+}  // namespace
+
+double GridRow::median_tok_s() const { return median(tok_s); }
+double GridRow::best_tok_s() const { return *std::max_element(tok_s.begin(), tok_s.end()); }
+
+Result<SpeedGrid> run_grid(GridOptions options) {
+  SpeedGrid grid;
+  grid.rows = make_rows(options);
+  if (grid.rows.empty())
+    return fail(ErrorCode::kInvalidArgument, "Nothing to measure: --pp and --tg are both 0.");
+  PlanGoal& goal = options.session.goal;
+  const int64_t longest = largest(options.depths) + std::max(largest(options.prompt_tokens),
+                                                             largest(options.generated_tokens));
+  goal.max_seq_len = std::max(goal.max_seq_len, longest);
+  goal.max_batch_size = largest(options.batches);
+  options.session.needs_tokenizer = false;
+  auto report = [&](const std::string& stage, int64_t done, int64_t total) {
+    if (options.progress) options.progress(stage, done, total);
+  };
+  report("loading", 0, 1);
+  QUENCH_TRY(const auto session, Session::open(options.session, [&](int64_t done, int64_t total) {
+               report("loading", done, total);
+               return options.stop == nullptr || !options.stop->load(std::memory_order_relaxed);
+             }));
+  QUENCH_TRY(auto made, session->make_runner());
+  GridRunner runner(*session, std::move(made), options.seed);
+  describe(*session, grid);
+  grid.format = !options.session.recipe_path.empty() ? options.session.recipe_path
+                : options.session.format.empty()     ? "as stored"
+                                                     : options.session.format;
+  report("measuring the machine", 0, 1);
+  QUENCH_TRY(grid.ceilings, cached_ceilings(session->device(), true));
+  for (GridRow& row : grid.rows) runner.set_limit(grid.ceilings, row);
+  const auto num_rows = static_cast<int64_t>(grid.rows.size());
+  for (int64_t repetition = -1; repetition < options.repetitions; ++repetition) {
+    for (int64_t i = 0; i < num_rows; ++i) {
+      if (options.stop != nullptr && options.stop->load(std::memory_order_relaxed))
+        return fail(ErrorCode::kCancelled, "Stopped by Ctrl-C.");
+      report("measuring the model", (repetition + 1) * num_rows + i,
+             (options.repetitions + 1) * num_rows);
+      GridRow& row = grid.rows[static_cast<size_t>(i)];
+      const double elapsed_s = runner.run(row);
+      if (repetition < 0) continue;  // the first touches memory and caches, and does not count
+      row.tok_s.push_back(static_cast<double>(row.tokens * row.batch) / elapsed_s);
+    }
+  }
+  if (!options.trace_path.empty())
+    QUENCH_TRY_VOID(trace_rows(*session, runner, grid, options.trace_path));
+  return grid;
+}
+
+Table grid_table(const SpeedGrid& grid) {
+  Table table;
+  table.columns = {{"test", "test", Align::kLeft},
+                   {"depth", "depth"},
+                   {"batch", "batch"},
+                   {"median_tok_s", "tok/s"},
+                   {"best_tok_s", "best"},
+                   {"limit_tok_s", "limit"},
+                   {"limit_share", "% of limit"},
+                   {"bound", "limited by", Align::kLeft},
+                   {"read_bytes_per_token", "MB read/token"}};
+  for (const GridRow& row : grid.rows) {
+    table.rows.push_back(
+        {text_cell(fmt::format("{} {}", row.is_prefill ? "prefill" : "decode", row.tokens)),
+         number_cell(static_cast<double>(row.depth), 0),
+         number_cell(static_cast<double>(row.batch), 0), number_cell(row.median_tok_s(), 1),
+         number_cell(row.best_tok_s(), 1), number_cell(row.limit_tok_s, 1),
+         number_cell(row.median_tok_s() / row.limit_tok_s, 1, 100.0), text_cell(row.bound),
+         number_cell(row.read_bytes_per_token, 2, 1e-6)});
+  }
+  return table;
+}
+
+Json grid_json(const SpeedGrid& grid) {
+  Json rows = Json::array();
+  Json speeds[2] = {Json::array(), Json::array()};  // decode, prefill: all values, row by row
+  Json limits[2] = {Json::array(), Json::array()};  // one per row
+  Json read = Json::array();
+  for (const GridRow& row : grid.rows) {
+    rows.push_back({{"test", row.is_prefill ? "prefill" : "decode"},
+                    {"tokens", row.tokens},
+                    {"depth", row.depth},
+                    {"batch", row.batch},
+                    {"tok_s", row.tok_s},
+                    {"median_tok_s", row.median_tok_s()},
+                    {"best_tok_s", row.best_tok_s()},
+                    {"limit_tok_s", row.limit_tok_s},
+                    {"limit_share", row.median_tok_s() / row.limit_tok_s},
+                    {"bound", row.bound},
+                    {"read_bytes_per_token", row.read_bytes_per_token}});
+    for (const double value : row.tok_s) speeds[row.is_prefill ? 1 : 0].push_back(value);
+    limits[row.is_prefill ? 1 : 0].push_back(row.limit_tok_s);
+    if (!row.is_prefill) read.push_back(row.read_bytes_per_token);
+  }
+  return {{"schema", "quench.bench/1"},
+          {"model", grid.model},
+          {"family", grid.family},
+          {"num_hidden_layers", grid.num_layers},
+          {"format", grid.format},
+          {"device", grid.device},
+          {"isa", grid.isa},
+          {"threads", grid.threads},
+          {"kernels", grid.kernels},
+          {"weights_bytes", grid.weights_bytes},
+          {"step_tokens", grid.step_tokens},
+          {"load_s", grid.load_s},
+          {"ceilings", ceilings_json(grid.ceilings)},
+          {"prefill_tok_s", speeds[1]},
+          {"decode_tok_s", speeds[0]},
+          {"read_bytes_per_token", read},
+          {"limit_prefill_tok_s", limits[1]},
+          {"limit_decode_tok_s", limits[0]},
+          {"rows", rows}};
+}
+
+}  // namespace quench

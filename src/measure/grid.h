@@ -1,0 +1,67 @@
+// SpeedGrid: the speed of the model itself, without tokenizer, sampler and scheduler: prefill and
+// decode at given lengths, contexts and batch sizes, each beside the limit that follows from the
+// machine's ceilings. One thread.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/session.h"
+#include "measure/report/table.h"
+#include "plan/roofline.h"
+
+namespace quench {
+
+struct GridOptions {
+  SessionOptions session;
+  // Every combination is measured. A length of 0 leaves its kind out.
+  std::vector<int64_t> prompt_tokens = {512};
+  std::vector<int64_t> generated_tokens = {64};
+  std::vector<int64_t> depths = {0};   // tokens in the cache before; filled in, not computed
+  std::vector<int64_t> batches = {1};  // sequences side by side
+  int64_t repetitions = 5;
+  uint64_t seed = 0;       // of the token ids
+  std::string trace_path;  // a trace of one more run of each row, which is not counted; or empty
+  const std::atomic<bool>* stop = nullptr;
+  std::function<void(const std::string& stage, int64_t done, int64_t total)> progress;
+};
+
+struct GridRow {
+  bool is_prefill = false;
+  int64_t tokens = 0;  // of each sequence
+  int64_t depth = 0;
+  int64_t batch = 1;
+  std::vector<double> tok_s;          // one per repetition, of all sequences together
+  double read_bytes_per_token = 0.0;  // weights and cache, over all tokens of the row
+  double limit_tok_s = 0.0;
+  const char* bound = "";  // what limits most of the time: "memory" or "compute"
+
+  double median_tok_s() const;
+  double best_tok_s() const;
+};
+
+struct SpeedGrid {
+  std::string model;
+  std::string family;
+  int64_t num_layers = 0;
+  std::string format;
+  std::string device;
+  std::string isa;
+  int threads = 0;
+  std::vector<std::string> kernels;  // "format: kernel"
+  int64_t weights_bytes = 0;
+  int64_t step_tokens = 0;  // prompts are run in pieces of this many tokens
+  double load_s = 0.0;
+  Ceilings ceilings;  // measured right before the rows
+  std::vector<GridRow> rows;
+};
+
+// Opens the model, measures the ceilings, then the rows in turn, repetition by repetition.
+Result<SpeedGrid> run_grid(GridOptions options);
+
+Table grid_table(const SpeedGrid& grid);
+Json grid_json(const SpeedGrid& grid);
+
+}  // namespace quench
