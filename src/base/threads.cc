@@ -20,6 +20,8 @@ namespace {
 // time slice.
 constexpr int kSpins = 2000;
 
+constexpr int kYields = 50;
+
 // A team of more threads than can run at once must not spin: the time is another member's.
 int spins_for(int num_threads) {
   return num_threads > 1 && num_threads > available_cpus() ? 0 : kSpins;
@@ -62,6 +64,12 @@ void WaitWord::wait_while(uint32_t seen, int spins) {
   for (int i = 0; i < spins; ++i) {
     if (load() != seen) return;
     __builtin_ia32_pause();
+  }
+  // A team that must not spin hands its core to the member it waits for, which is quicker than to
+  // sleep and be woken; where nobody wants the core this ends soon.
+  for (int i = 0; spins == 0 && i < kYields; ++i) {
+    if (load() != seen) return;
+    ::sched_yield();
   }
   // The kernel compares once more before it lets the thread sleep, so an advance() in between is
   // not missed; the order of sleepers_ and value_ here and in advance() is what the two rely on.

@@ -17,8 +17,8 @@ namespace quench {
 class WaitWord {
  public:
   uint32_t load() const { return value_.load(std::memory_order_acquire); }
-  // Returns once the value is not `seen`, after at most `spins` looks with a PAUSE between them and
-  // as many sleeps as it takes.
+  // Returns once the value is not `seen`: at most `spins` looks with a PAUSE between them, or for 0
+  // a few that hand the core to whoever wants it (sched_yield(2)), then sleeps.
   void wait_while(uint32_t seen, int spins);
   void advance();  // to the next value, and wakes everybody
 

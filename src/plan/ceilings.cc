@@ -79,6 +79,7 @@ class Meter {
     int64_t part_bytes;   // of one worker
     int64_t slice_bytes;
     int64_t times;
+    int64_t begin_bytes;  // in the worker's part of the buffer
   };
 
   Result<void> prepare() {
@@ -93,17 +94,19 @@ class Meter {
     // Memory: several times the L3, read in turn, so that a slice is gone before its next turn.
     const int64_t in_memory =
         part(std::clamp(4 * l3, int64_t{256} << 20, int64_t{1} << 30)) / kSlices * kSlices;
-    levels_ = {{"L2", l2 * workers, in_l2, in_l2, 64},
-               {"L3", l3, in_l3, in_l3, 2},
-               {"memory", 0, in_memory, std::max(in_memory / kSlices / kUnit * kUnit, kUnit), 1}};
-    QUENCH_TRY(buffer_, device_.allocate(in_memory * workers));
+    levels_ = {
+        {"L2", l2 * workers, in_l2, in_l2, 64, 0},
+        {"L3", l3, in_l3, in_l3, 2, 0},
+        {"memory", 0, in_memory, std::max(in_memory / kSlices / kUnit * kUnit, kUnit), 1, in_l3}};
+    QUENCH_TRY(buffer_, device_.allocate((in_l3 + in_memory) * workers));
+    // What the L3 slots have just read is no part of what is read from memory.
+    stride_bytes_ = in_l3 + in_memory;
     // Written by who will read it, for the sake of machines whose memory is not equally near, and
     // not with zeros, for which one page would do for all.
     device_.run([&](const OpContext& context) {
-      std::memset(buffer_.data() + context.worker.index * in_memory, 1,
-                  static_cast<size_t>(in_memory));
+      std::memset(buffer_.data() + context.worker.index * stride_bytes_, 1,
+                  static_cast<size_t>(stride_bytes_));
     });
-    stride_bytes_ = in_memory;
     return {};
   }
 
@@ -114,8 +117,8 @@ class Meter {
         auto work = [this, level, streams, prefetch_bytes](const Worker& worker, int64_t turn) {
           const int64_t slices = level.part_bytes / level.slice_bytes;
           const int64_t slice = turn % slices;
-          const std::byte* data =
-              buffer_.data() + worker.index * stride_bytes_ + slice * level.slice_bytes;
+          const std::byte* data = buffer_.data() + worker.index * stride_bytes_ +
+                                  level.begin_bytes + slice * level.slice_bytes;
           uint64_t sum = 0;
           for (int64_t i = 0; i < level.times; ++i)
             sum += probes_.read(data, level.slice_bytes, streams, prefetch_bytes);
