@@ -105,9 +105,8 @@ class Planner {
 
 // Scratch memory of the hungriest matmul.
 int64_t scratch_bytes(const Plan& plan) {
-  int64_t most =
-      attention_scratch_bytes(plan.limits.max_tokens, plan.config.num_attention_heads,
-                              plan.config.head_dim, plan.limits.max_pages * kPageTokens);
+  int64_t most = attention_scratch_bytes(plan.limits.max_tokens, plan.config.num_attention_heads,
+                                         plan.config.head_dim, plan.limits.max_pages * kPageTokens);
   for (const PlannedMatrix& matrix : plan.matrices) {
     const bool is_routed = matrix.sources.front().expert >= 0;
     const int64_t rows =

@@ -256,8 +256,8 @@ TEST(CliInspect, MemoryFlagsShowInThePlan) {
   EXPECT_EQ(four.at("max_batch_size"), 4);
   EXPECT_EQ(four.at("kv_tokens"), 512);
   EXPECT_EQ(inspect({"--kv-tokens=1000", "--max-batch-size=4"}).at("kv_tokens"), 1024);
-  const Json half = inspect({"--max-seq-len=100", "--kv-format=bf16"});
-  EXPECT_EQ(2 * half.at("kv_bytes").get<int64_t>(), one.at("kv_bytes").get<int64_t>());
+  const Json full = inspect({"--max-seq-len=100", "--kv-format=f32"});
+  EXPECT_EQ(full.at("kv_bytes").get<int64_t>(), 2 * one.at("kv_bytes").get<int64_t>());
 }
 
 }  // namespace
