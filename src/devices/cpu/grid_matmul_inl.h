@@ -51,10 +51,13 @@ struct Rows {
 
   static int64_t vector_offset(int64_t v) { return v % kPerStrip * V::kLanes * 4; }
   const std::byte* codes(int64_t v) const {
-    return strip + v / kPerStrip * layout->strip_bytes + vector_offset(v);
+    return strip + v / kPerStrip * layout->strip_bytes + layout->codes_begin + vector_offset(v);
+  }
+  const std::byte* strip_end(int64_t v) const {
+    return strip + (v / kPerStrip + 1) * layout->strip_bytes;
   }
   typename V::F scale(int64_t v, int64_t unit) const {
-    const std::byte* at = strip + v / kPerStrip * layout->strip_bytes + layout->scales_begin;
+    const std::byte* at = strip + v / kPerStrip * layout->strip_bytes;
     const int64_t lane = v % kPerStrip * V::kLanes;
     if (layout->row_scales) return V::loadf(reinterpret_cast<const float*>(at) + lane);
     return V::load_f16(at + unit * layout->scale_bytes + lane * 2);
@@ -117,8 +120,15 @@ void add_quad(const C& codes, const std::byte* const (&blocks)[kVectors],
 }
 
 // How far ahead of the codes in use the next are asked for: about the latency of memory at the
-// speed of one core's share (Zen 5, two cores: 1 KiB to 4 KiB alike, none 10 % slower).
+// speed of one core's share.
 constexpr int64_t kPrefetchBytes = 2048;
+
+// What lies kPrefetchBytes ahead of `at` in the order of use: past the end of a strip comes not the
+// next strip, which is read at the same time, but the one after those of this group.
+inline const std::byte* ahead(const std::byte* at, const std::byte* strip_end, int64_t skip_bytes) {
+  const std::byte* next = at + kPrefetchBytes;
+  return next < strip_end ? next : next + skip_bytes;
+}
 
 // acc[v][t] += ... for all units.
 template <class V, class C, int kTokens, int kVectors>
@@ -130,6 +140,7 @@ void few_tokens(const C& codes, const Format& format, const Rows<V>& rows,
   for (int v = 0; v < kVectors; ++v) blocks[v] = rows.codes(v);
   for (int t = 0; t < kTokens; ++t) x[t] = tokens[t].codes;
   const int64_t units_per_x = kXBlock / (layout.unit_blocks * kBlock);
+  const int64_t skip_bytes = (kVectors / Rows<V>::kPerStrip - 1) * layout.strip_bytes;
   for (int64_t unit = 0; unit < layout.units; ++unit) {
     const int64_t first = unit * layout.unit_blocks;
     const int64_t rest = layout.blocks - first;
@@ -138,10 +149,9 @@ void few_tokens(const C& codes, const Format& format, const Rows<V>& rows,
     for (int v = 0; v < kVectors; ++v)
       for (int t = 0; t < kTokens; ++t) sums[v][t] = V::zero();
     for (int64_t b = 0; b < count; ++b) {
-      for (int v = 0; v < kVectors; ++v) {
-        if (v % Rows<V>::kPerStrip != 0) continue;
-        for (int line = 0; line < C::kBits; ++line)
-          V::prefetch(blocks[v] + kPrefetchBytes + line * kLineBytes);
+      for (int v = 0; v < kVectors; v += Rows<V>::kPerStrip) {
+        const std::byte* next = ahead(blocks[v], rows.strip_end(v), skip_bytes);
+        for (int line = 0; line < C::kBits; ++line) V::prefetch(next + line * kLineBytes);
       }
       add_quad<V, C, kTokens, kVectors, 0>(codes, blocks, x, sums);
       add_quad<V, C, kTokens, kVectors, 1>(codes, blocks, x, sums);

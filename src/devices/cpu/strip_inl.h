@@ -7,12 +7,12 @@
 // Float strips: 64 bytes are 16 rows x 1 column of f32, or x 2 columns of bf16; f16 takes 32 bytes
 // per column.
 //
-// Grid strips (formats with a Grid): three runs, each rounded up to 64 bytes. Codes: per block of
-// 32 columns the bit planes of the code, high part after low part (8 = 8; 6 = 4 + 2; 5 = 4 + 1; 4;
-// 3 = 2 + 1; 2). "Quad" q of a block is columns 4q to 4q + 3 of 16 rows, byte 4r + c being column c
-// of row r; a plane of b bits stores quads q = j * 8/b + i of its j-th 64 bytes at bits i * b of
-// the byte. Scales: 16 f16 per group of columns, or 16 f32 when the group is the row. Zeros, with
-// zero points: 16 bytes per group.
+// Grid strips (formats with a Grid): three runs, each rounded up to 64 bytes, in the order in which
+// they are wanted. Scales: 16 f16 per group of columns, or 16 f32 when the group is the row. Zeros,
+// with zero points: 16 bytes per group. Codes: per block of 32 columns the bit planes of the code,
+// high part after low part (8 = 8; 6 = 4 + 2; 5 = 4 + 1; 4; 3 = 2 + 1; 2). "Quad" q of a block is
+// columns 4q to 4q + 3 of 16 rows, byte 4r + c being column c of row r; a plane of b bits stores
+// quads q = j * 8/b + i of its j-th 64 bytes at bits i * b of the byte.
 #pragma once
 
 #include "devices/matmul.h"
@@ -35,8 +35,8 @@ struct GridLayout {
   int64_t units;
   int64_t scale_bytes;  // of 16 rows and one group
   bool row_scales;      // the group is the row
-  int64_t scales_begin;
   int64_t zeros_begin;
+  int64_t codes_begin;
   int64_t strip_bytes;
 };
 
@@ -50,10 +50,10 @@ inline GridLayout grid_layout(const Format& format, int64_t k) {
   layout.units = (k + unit - 1) / unit;
   layout.scale_bytes = kStripRows * (layout.row_scales ? 4 : 2);
   const int64_t groups = layout.row_scales ? 1 : layout.units;
-  layout.scales_begin = layout.blocks * format.bits * kLineBytes;
-  layout.zeros_begin = layout.scales_begin + round_to_line(groups * layout.scale_bytes);
-  layout.strip_bytes =
+  layout.zeros_begin = round_to_line(groups * layout.scale_bytes);
+  layout.codes_begin =
       layout.zeros_begin + (format.zero_point ? round_to_line(groups * kStripRows) : 0);
+  layout.strip_bytes = layout.codes_begin + layout.blocks * format.bits * kLineBytes;
   return layout;
 }
 

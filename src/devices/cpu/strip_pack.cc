@@ -99,14 +99,13 @@ void pack_grid_strips(const Tensor& source, int64_t, int64_t row_begin, std::byt
       uint8_t zero = 0;
       format.grid.read(format, tile, group, codes.data() + g * group, &scale, &zero);
       put_scale(layout, scale,
-                strip + layout.scales_begin + g * layout.scale_bytes +
-                    lane * layout.scale_bytes / kStripRows);
+                strip + g * layout.scale_bytes + lane * layout.scale_bytes / kStripRows);
       if (format.zero_point)
         strip[layout.zeros_begin + g * kStripRows + lane] = static_cast<std::byte>(zero);
       for (size_t p = 0; p < format.planes.size(); ++p)
         tile[p] += format.plane_bytes(static_cast<int>(p), 1, group);
     }
-    std::byte* to = strip + 4 * lane;
+    std::byte* to = strip + layout.codes_begin + 4 * lane;
     for (int64_t block = 0; block < layout.blocks; ++block, to += format.bits * kLineBytes) {
       const uint8_t* from = codes.data() + block * kBlock;
       put_plane(from, widths.low, 0, to);
@@ -126,7 +125,7 @@ void gather_grid_strips(const OpContext& context, const Weight& weight, const in
   for (int64_t i = range.begin; i < range.end; ++i) {
     const std::byte* strip = weight.packed + ids[i] / kStripRows * layout.strip_bytes;
     const int64_t lane = ids[i] % kStripRows;
-    const std::byte* from = strip + 4 * lane;
+    const std::byte* from = strip + layout.codes_begin + 4 * lane;
     float* out = y + i * weight.k;
     for (int64_t block = 0; block < layout.blocks; ++block, from += format.bits * kLineBytes) {
       uint8_t codes[kBlock] = {};
@@ -134,8 +133,8 @@ void gather_grid_strips(const OpContext& context, const Weight& weight, const in
       if (widths.high > 0)
         add_plane(from + widths.low * kLineBytes, widths.high, widths.low, codes);
       const int64_t g = block * kBlock / group;
-      const std::byte* scale_at = strip + layout.scales_begin + g * layout.scale_bytes +
-                                  lane * layout.scale_bytes / kStripRows;
+      const std::byte* scale_at =
+          strip + g * layout.scale_bytes + lane * layout.scale_bytes / kStripRows;
       const float scale =
           layout.row_scales ? load<float>(scale_at) : f16_to_f32(load<uint16_t>(scale_at));
       const int zero = format.zero_point
