@@ -53,9 +53,6 @@ struct Rows {
   const std::byte* codes(int64_t v) const {
     return strip + v / kPerStrip * layout->strip_bytes + layout->codes_begin + vector_offset(v);
   }
-  const std::byte* strip_end(int64_t v) const {
-    return strip + (v / kPerStrip + 1) * layout->strip_bytes;
-  }
   typename V::F scale(int64_t v, int64_t unit) const {
     const std::byte* at = strip + v / kPerStrip * layout->strip_bytes;
     const int64_t lane = v % kPerStrip * V::kLanes;
@@ -107,15 +104,20 @@ typename V::F drain(typename V::I sum, bool zero_points, typename V::I zeros, in
 
 // ---- few tokens: weights go from memory to registers to the dot product, once ----
 
-template <class V, class C, int kTokens, int kVectors, int kQ>
+// Sums of their own for quads whose numbers differ modulo kChains hide the latency of the dot
+// product; integers may be added in any order.
+template <class V, class C, int kTokens, int kVectors, int kChains, int kQ>
 void add_quad(const C& codes, const std::byte* const (&blocks)[kVectors],
-              const int8_t* const (&x)[kTokens], typename V::I (&sums)[kVectors][kTokens]) {
+              const int8_t* const (&x)[kTokens],
+              typename V::I (&sums)[kChains][kVectors][kTokens]) {
   typename V::I inputs[kTokens];
   for (int t = 0; t < kTokens; ++t) inputs[t] = V::spread32(x[t] + 4 * kQ);
   for (int v = 0; v < kVectors; ++v) {
     const typename V::I weights = codes.template quad<kQ>(blocks[v]);
-    for (int t = 0; t < kTokens; ++t)
-      sums[v][t] = dot_quad<V, C::kWide>(sums[v][t], weights, inputs[t]);
+    for (int t = 0; t < kTokens; ++t) {
+      typename V::I& sum = sums[kQ % kChains][v][t];
+      sum = dot_quad<V, C::kWide>(sum, weights, inputs[t]);
+    }
   }
 }
 
@@ -123,54 +125,52 @@ void add_quad(const C& codes, const std::byte* const (&blocks)[kVectors],
 // speed of one core's share.
 constexpr int64_t kPrefetchBytes = 2048;
 
-// What lies kPrefetchBytes ahead of `at` in the order of use: past the end of a strip comes not the
-// next strip, which is read at the same time, but the one after those of this group.
-inline const std::byte* ahead(const std::byte* at, const std::byte* strip_end, int64_t skip_bytes) {
-  const std::byte* next = at + kPrefetchBytes;
-  return next < strip_end ? next : next + skip_bytes;
-}
-
-// acc[v][t] += ... for all units.
-template <class V, class C, int kTokens, int kVectors>
+// acc[v][t] += ... for all units of one strip. One strip after the other is one sequential stream:
+// on Zen 5 two threads read 43 GB/s that way, as a plain read does, and 31 with four strips side by
+// side.
+template <class V, class C, int kTokens>
 void few_tokens(const C& codes, const Format& format, const Rows<V>& rows,
-                const Token (&tokens)[kTokens], typename V::F (&acc)[kVectors][kTokens]) {
+                const Token (&tokens)[kTokens], typename V::F (&acc)[Rows<V>::kPerStrip][kTokens]) {
+  constexpr int kVectors = Rows<V>::kPerStrip;
+  constexpr int kChains = kTokens * kVectors >= 4 ? 1 : 4 / (kTokens * kVectors);
   const GridLayout& layout = *rows.layout;
   const std::byte* blocks[kVectors];
   const int8_t* x[kTokens];
   for (int v = 0; v < kVectors; ++v) blocks[v] = rows.codes(v);
   for (int t = 0; t < kTokens; ++t) x[t] = tokens[t].codes;
   const int64_t units_per_x = kXBlock / (layout.unit_blocks * kBlock);
-  const int64_t skip_bytes = (kVectors / Rows<V>::kPerStrip - 1) * layout.strip_bytes;
   for (int64_t unit = 0; unit < layout.units; ++unit) {
     const int64_t first = unit * layout.unit_blocks;
     const int64_t rest = layout.blocks - first;
     const int64_t count = rest < layout.unit_blocks ? rest : layout.unit_blocks;
-    typename V::I sums[kVectors][kTokens];
-    for (int v = 0; v < kVectors; ++v)
-      for (int t = 0; t < kTokens; ++t) sums[v][t] = V::zero();
+    typename V::I sums[kChains][kVectors][kTokens];
+    for (int c = 0; c < kChains; ++c)
+      for (int v = 0; v < kVectors; ++v)
+        for (int t = 0; t < kTokens; ++t) sums[c][v][t] = V::zero();
     for (int64_t b = 0; b < count; ++b) {
-      for (int v = 0; v < kVectors; v += Rows<V>::kPerStrip) {
-        const std::byte* next = ahead(blocks[v], rows.strip_end(v), skip_bytes);
-        for (int line = 0; line < C::kBits; ++line) V::prefetch(next + line * kLineBytes);
-      }
-      add_quad<V, C, kTokens, kVectors, 0>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, 1>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, 2>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, 3>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, 4>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, 5>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, 6>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, 7>(codes, blocks, x, sums);
+      for (int line = 0; line < C::kBits; ++line)
+        V::prefetch(blocks[0] + kPrefetchBytes + line * kLineBytes);
+      add_quad<V, C, kTokens, kVectors, kChains, 0>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, kChains, 1>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, kChains, 2>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, kChains, 3>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, kChains, 4>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, kChains, 5>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, kChains, 6>(codes, blocks, x, sums);
+      add_quad<V, C, kTokens, kVectors, kChains, 7>(codes, blocks, x, sums);
       for (int v = 0; v < kVectors; ++v) blocks[v] += C::kBits * kLineBytes;
       for (int t = 0; t < kTokens; ++t) x[t] += kBlock;
     }
+    for (int c = 1; c < kChains; ++c)
+      for (int v = 0; v < kVectors; ++v)
+        for (int t = 0; t < kTokens; ++t) sums[0][v][t] = V::add32(sums[0][v][t], sums[c][v][t]);
     for (int v = 0; v < kVectors; ++v) {
       const typename V::F scale = rows.scale(v, unit);
       const typename V::I zeros = format.zero_point ? rows.zeros(v, unit) : V::zero();
       for (int t = 0; t < kTokens; ++t) {
         const float x_scale = tokens[t].scales[unit / units_per_x] * codes.scale_factor();
         acc[v][t] =
-            drain<V, C::kWide>(sums[v][t], format.zero_point, zeros, C::kZero,
+            drain<V, C::kWide>(sums[0][v][t], format.zero_point, zeros, C::kZero,
                                unit_sum(tokens[t], first, count), scale, x_scale, acc[v][t]);
       }
     }

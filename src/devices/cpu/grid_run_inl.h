@@ -44,20 +44,47 @@ void put_outputs(const RowJob& job, int64_t token, int64_t first, int64_t count,
   for (; i < count; ++i) y[i] = bias == nullptr ? values[i] : values[i] + bias[i];
 }
 
-template <class V, class C, int kVectors, int kTokens>
-void few_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t first, int64_t count,
+template <class V, class C, int kTokens>
+void few_strip(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t first, int64_t count,
                int64_t token) {
+  constexpr int kVectors = Rows<V>::kPerStrip;
   Token tokens[kTokens];
   typename V::F acc[kVectors][kTokens];
   for (int t = 0; t < kTokens; ++t) {
     tokens[t] = token_at(job, token + t);
     for (int v = 0; v < kVectors; ++v) acc[v][t] = V::zerof();
   }
-  few_tokens<V, C, kTokens, kVectors>(codes, *job.weight->format, rows, tokens, acc);
+  few_tokens<V, C, kTokens>(codes, *job.weight->format, rows, tokens, acc);
   for (int t = 0; t < kTokens; ++t) {
-    alignas(64) float values[kVectors * V::kLanes];
+    alignas(64) float values[kStripRows];
     for (int v = 0; v < kVectors; ++v) V::storef(values + v * V::kLanes, acc[v][t]);
     put_outputs<V>(job, token + t, first, count, values);
+  }
+}
+
+// Tokens token .. job.token_end, at most kFewTokens, for `count` outputs from `first` on.
+template <class V, class C>
+void few_group(const RowJob& job, const C& codes, const GridLayout& layout, int64_t first,
+               int64_t count, int64_t token) {
+  for (int64_t done = 0; done < count; done += kStripRows) {
+    const Rows<V> rows = {job.packed + (first + done) / kStripRows * layout.strip_bytes, &layout};
+    const int64_t some = count - done < kStripRows ? count - done : kStripRows;
+    switch (job.token_end - token) {
+      case 1:
+        few_strip<V, C, 1>(job, codes, rows, first + done, some, token);
+        break;
+      case 2:
+        few_strip<V, C, 2>(job, codes, rows, first + done, some, token);
+        break;
+      case 3:
+        few_strip<V, C, 3>(job, codes, rows, first + done, some, token);
+        break;
+      case 4:
+        few_strip<V, C, 4>(job, codes, rows, first + done, some, token);
+        break;
+      default:
+        return;
+    }
   }
 }
 
@@ -114,18 +141,7 @@ void run_group(const RowJob& job, const C& codes, const GridLayout& layout, int6
     many_group<V, C, kVectors>(job, codes, rows, first, count, token, end);
     token = end;
   }
-  switch (job.token_end - token) {
-    case 1:
-      return few_group<V, C, kVectors, 1>(job, codes, rows, first, count, token);
-    case 2:
-      return few_group<V, C, kVectors, 2>(job, codes, rows, first, count, token);
-    case 3:
-      return few_group<V, C, kVectors, 3>(job, codes, rows, first, count, token);
-    case 4:
-      return few_group<V, C, kVectors, 4>(job, codes, rows, first, count, token);
-    default:
-      return;
-  }
+  few_group<V, C>(job, codes, layout, first, count, token);
 }
 
 // Groups of kVectors vectors; a rest of whole strips goes strip by strip.
