@@ -66,8 +66,8 @@ def make_gguf(args, name, layers, form, source=None):
 
 
 def run_quench(args, name, layers, form):
-    words = [args.quench, "speed", name, "--random-weights", "--format", form, "--layers", layers]
-    words += ["--prompt-tokens", args.prompt, "--decode-tokens", args.decode, "--repetitions", 1]
+    words = [args.quench, "bench", name, "--random-weights", "--format", form, "--layers", layers]
+    words += ["--pp", args.prompt, "--tg", args.decode, "--repetitions", 1]
     words += ["--threads", args.threads, "--json"]
     words += ["--depth", args.depth] if args.depth else []
     words += ["--isa", args.isa] if args.isa else []
