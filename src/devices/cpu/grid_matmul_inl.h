@@ -195,19 +195,28 @@ void unpack_quad(const C& codes, const std::byte* const (&blocks)[kVectors], std
     V::store(to + (kQ * kVectors + v) * V::kLanes * 4, codes.template quad<kQ>(blocks[v]));
 }
 
-// Units [begin, end).
+// Units [begin, end). Asks for what is unpacked next, so that it arrives while the tokens use this:
+// the same strips further on or, at their end, those of the next group.
 template <class V, class C, int kVectors>
 void unpack_units(const C& codes, const Format& format, const Rows<V>& rows, int64_t begin,
                   int64_t end, Unpacked<V>& to) {
   constexpr int64_t kVectorBytes = V::kLanes * 4;
+  constexpr int64_t kBlockBytes = C::kBits * kLineBytes;
   const GridLayout& layout = *rows.layout;
   const int64_t first = begin * layout.unit_blocks;
   const int64_t last =
       end * layout.unit_blocks < layout.blocks ? end * layout.unit_blocks : layout.blocks;
+  const int64_t next_bytes =
+      last < layout.blocks
+          ? (last - first) * kBlockBytes
+          : kVectors / Rows<V>::kPerStrip * layout.strip_bytes - first * kBlockBytes;
   const std::byte* blocks[kVectors];
-  for (int v = 0; v < kVectors; ++v) blocks[v] = rows.codes(v) + first * C::kBits * kLineBytes;
+  for (int v = 0; v < kVectors; ++v) blocks[v] = rows.codes(v) + first * kBlockBytes;
   std::byte* out = to.codes;
   for (int64_t b = first; b < last; ++b, out += 8 * kVectors * kVectorBytes) {
+    for (int v = 0; v < kVectors; v += Rows<V>::kPerStrip)
+      for (int line = 0; line < C::kBits; ++line)
+        V::prefetch_far(blocks[v] + next_bytes + line * kLineBytes);
     unpack_quad<V, C, kVectors, 0>(codes, blocks, out);
     unpack_quad<V, C, kVectors, 1>(codes, blocks, out);
     unpack_quad<V, C, kVectors, 2>(codes, blocks, out);
@@ -216,7 +225,7 @@ void unpack_units(const C& codes, const Format& format, const Rows<V>& rows, int
     unpack_quad<V, C, kVectors, 5>(codes, blocks, out);
     unpack_quad<V, C, kVectors, 6>(codes, blocks, out);
     unpack_quad<V, C, kVectors, 7>(codes, blocks, out);
-    for (int v = 0; v < kVectors; ++v) blocks[v] += C::kBits * kLineBytes;
+    for (int v = 0; v < kVectors; ++v) blocks[v] += kBlockBytes;
   }
   for (int64_t unit = begin; unit < end; ++unit) {
     for (int v = 0; v < kVectors; ++v) {

@@ -79,6 +79,10 @@ struct Vec {
   static I add32(I a, I b) { return _mm512_add_epi32(a, b); }
   static int32_t sum_lanes(I a) { return _mm512_reduce_add_epi32(a); }
   static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  // Into the second-level cache.
+  static void prefetch_far(const void* p) {
+    _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+  }
 };
 
 }  // namespace
