@@ -108,10 +108,10 @@ class CpuDevice : public Device {
   }
   int64_t allocated_bytes() const override { return allocated_bytes_; }
   void upload(std::byte* to, const std::byte* from, int64_t size_bytes) override {
-    std::memcpy(to, from, static_cast<size_t>(size_bytes));
+    if (size_bytes > 0) std::memcpy(to, from, static_cast<size_t>(size_bytes));  // may be null
   }
   void download(std::byte* to, const std::byte* from, int64_t size_bytes) override {
-    std::memcpy(to, from, static_cast<size_t>(size_bytes));
+    if (size_bytes > 0) std::memcpy(to, from, static_cast<size_t>(size_bytes));
   }
   void run(const std::function<void(const OpContext&)>& body) override {
     team_.run([&](const Worker& worker) { body(OpContext{worker, nullptr, nullptr, trace()}); });
