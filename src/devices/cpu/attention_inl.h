@@ -72,6 +72,21 @@ inline int64_t first_key(const AttentionArgs& a, int64_t position) {
   return a.window > 0 ? max64(0, position - a.window + 1) : 0;
 }
 
+// Panels that are stored as the multiply wants them: used in place unless their rows are no whole
+// vectors. `rows` x `lanes` elements, lanes padded with zeros to a multiple of 16 in `buffer`.
+inline const uint32_t* padded_panel(const std::byte* stored, int64_t units, int64_t lanes,
+                                    uint32_t* buffer) {
+  const auto* from = reinterpret_cast<const uint32_t*>(stored);
+  if (lanes % 16 == 0) return from;
+  const int64_t padded = padded_dim(lanes);
+  for (int64_t u = 0; u < units; ++u) {
+    for (int64_t i = 0; i < padded; ++i) {
+      buffer[u * padded + i] = i < lanes ? from[u * lanes + i] : 0;
+    }
+  }
+  return buffer;
+}
+
 // Calls visit(item) for all items in an order that all workers share.
 template <class Visit>
 inline void for_each_item(const AttentionArgs& a, int64_t block_rows, Visit visit) {

@@ -1,5 +1,5 @@
 // Codes<V, kBits>: from the bit planes of a strip (strip_inl.h) to bytes, in registers. `quad`
-// gives quad Q of a block: four columns of V::kLanes rows, one unsigned byte each.
+// gives quad Q of a block: four columns of V::kWidth rows, one unsigned byte each.
 #pragma once
 
 #include "devices/cpu/strip_inl.h"
@@ -12,7 +12,7 @@ template <class V, int kWidth, int kQ, int kTo>
 typename V::I plane_quad(const std::byte* plane) {
   constexpr int kPerByte = 8 / kWidth;
   constexpr int kFrom = kQ % kPerByte * kWidth;
-  const typename V::I line = V::load(plane + kQ / kPerByte * kLineBytes);
+  const typename V::I line = V::load_int(plane + kQ / kPerByte * kLineBytes);
   const typename V::I mask = V::set8(((1 << kWidth) - 1) << kTo);
   if constexpr (kFrom > kTo) {
     return V::and_(V::template right<kFrom - kTo>(line), mask);
@@ -33,7 +33,7 @@ struct PlaneCodes {
   template <int kQ>
   typename V::I quad(const std::byte* block) const {
     if constexpr (kLow == 8) {
-      return V::load(block + kQ * kLineBytes);
+      return V::load_int(block + kQ * kLineBytes);
     } else if constexpr (kHigh == 0) {
       return plane_quad<V, kLow, kQ, 0>(block);
     } else {

@@ -20,9 +20,9 @@ struct F32Weights {
   static void step(const std::byte* const (&w)[kVectors], const float* const (&x)[kTokens],
                    typename V::F (&acc)[kTokens][kVectors]) {
     typename V::F weights[kVectors];
-    for (int v = 0; v < kVectors; ++v) weights[v] = V::loadf(reinterpret_cast<const float*>(w[v]));
+    for (int v = 0; v < kVectors; ++v) weights[v] = V::load(reinterpret_cast<const float*>(w[v]));
     for (int t = 0; t < kTokens; ++t) {
-      const typename V::F input = V::setf(x[t][0]);
+      const typename V::F input = V::set1(x[t][0]);
       for (int v = 0; v < kVectors; ++v) acc[t][v] = V::fma(weights[v], input, acc[t][v]);
     }
   }
@@ -39,7 +39,7 @@ struct F16Weights {
     typename V::F weights[kVectors];
     for (int v = 0; v < kVectors; ++v) weights[v] = V::load_f16(w[v]);
     for (int t = 0; t < kTokens; ++t) {
-      const typename V::F input = V::setf(x[t][0]);
+      const typename V::F input = V::set1(x[t][0]);
       for (int v = 0; v < kVectors; ++v) acc[t][v] = V::fma(weights[v], input, acc[t][v]);
     }
   }
@@ -57,14 +57,14 @@ struct Bf16Weights {
     typename V::F even[kVectors];
     typename V::F odd[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      const typename V::I pair = V::load(w[v]);
+      const typename V::I pair = V::load_int(w[v]);
       even[v] = V::as_float(V::left32(pair, 16));
       odd[v] = V::as_float(V::and_(pair, V::set32(static_cast<int32_t>(0xffff0000u))));
     }
     for (int t = 0; t < kTokens; ++t) {
-      const typename V::F first = V::setf(x[t][0]);
+      const typename V::F first = V::set1(x[t][0]);
       for (int v = 0; v < kVectors; ++v) acc[t][v] = V::fma(even[v], first, acc[t][v]);
-      const typename V::F second = V::setf(x[t][1]);
+      const typename V::F second = V::set1(x[t][1]);
       for (int v = 0; v < kVectors; ++v) acc[t][v] = V::fma(odd[v], second, acc[t][v]);
     }
   }
@@ -115,7 +115,7 @@ struct FloatJob {
 template <class V, class W, int kTokens, int kVectors>
 void float_tile(const FloatJob& job, int64_t first, int64_t token, int64_t column, int64_t columns,
                 bool streamed) {
-  constexpr int64_t kPerStrip = kStripRows / V::kLanes;
+  constexpr int64_t kPerStrip = kStripRows / V::kWidth;
   const Weight& weight = *job.weight;
   const int64_t strip_bytes = kStripRows * W::kBytes * weight.k;
   const std::byte* w[kVectors];
@@ -124,12 +124,12 @@ void float_tile(const FloatJob& job, int64_t first, int64_t token, int64_t colum
   for (int v = 0; v < kVectors; ++v) {
     w[v] = job.packed + (first / kStripRows + v / kPerStrip) * strip_bytes +
            column * kStripRows * W::kBytes +
-           v % kPerStrip * V::kLanes * W::kBytes * W::kStepColumns;
+           v % kPerStrip * V::kWidth * W::kBytes * W::kStepColumns;
   }
   // Outputs past n exist in the strip only; y has no room for them.
   const int64_t rest = weight.n - first;
-  const int64_t count = rest < kVectors * V::kLanes ? rest : kVectors * V::kLanes;
-  alignas(64) float values[kTokens][kVectors * V::kLanes] = {};
+  const int64_t count = rest < kVectors * V::kWidth ? rest : kVectors * V::kWidth;
+  alignas(64) float values[kTokens][kVectors * V::kWidth] = {};
   for (int t = 0; t < kTokens; ++t) {
     const int64_t row = token + t;
     const int64_t from = job.args->rows != nullptr ? job.args->rows[row] : row;
@@ -140,14 +140,14 @@ void float_tile(const FloatJob& job, int64_t first, int64_t token, int64_t colum
   }
   // Loops of their own, so that the accumulators live in registers and in nothing else.
   for (int t = 0; t < kTokens; ++t)
-    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::loadf(values[t] + v * V::kLanes);
+    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::load(values[t] + v * V::kWidth);
   if (streamed) {
     streamed_columns<V, W, kTokens, kVectors>(w, x, columns, acc);
   } else {
     float_columns<V, W, kTokens, kVectors>(w, x, columns, acc);
   }
   for (int t = 0; t < kTokens; ++t)
-    for (int v = 0; v < kVectors; ++v) V::storef(values[t] + v * V::kLanes, acc[t][v]);
+    for (int v = 0; v < kVectors; ++v) V::store(values[t] + v * V::kWidth, acc[t][v]);
   const float* bias =
       weight.bias != nullptr && column + columns == weight.k ? weight.bias + first : nullptr;
   for (int t = 0; t < kTokens; ++t) {
@@ -205,7 +205,7 @@ void float_group(const FloatJob& job, int64_t first) {
 // read faster, and two strips still hide the latency of their sums.
 template <class V, class W>
 void float_run(const OpContext& context, const MatmulArgs& a, const void* x) {
-  constexpr int64_t kWidth = V::kVectors * V::kLanes;
+  constexpr int64_t kWidth = V::kVectors * V::kWidth;
   int64_t total = 0;
   for (int64_t w = 0; w < a.num_weights; ++w) total += (a.weights[w]->n + kWidth - 1) / kWidth;
   const Range range = worker_range(context.worker, total, 1);
@@ -239,7 +239,7 @@ void float_run(const OpContext& context, const MatmulArgs& a, const void* x) {
           continue;
         }
         for (; first < padded; first += kStripRows)
-          float_group<V, W, kStripRows / V::kLanes>(job, first);
+          float_group<V, W, kStripRows / V::kWidth>(job, first);
       }
     }
   }

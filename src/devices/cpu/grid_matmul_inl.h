@@ -21,18 +21,18 @@ void quantize_rows(const float* x, int64_t begin, int64_t end, const QuantizedIn
       const int64_t first = b * kXBlock;
       const int64_t last = first + kXBlock < k ? first + kXBlock : k;
       const float* from = x + row * k;
-      typename V::F largest = V::zerof();
-      for (int64_t i = first; i < last; i += V::kLanes)
-        largest = V::maxf(largest, V::absf(V::loadf(from + i)));
-      const float amax = V::max_abs(largest);
+      typename V::F largest = V::zero();
+      for (int64_t i = first; i < last; i += V::kWidth)
+        largest = V::max(largest, V::abs(V::load(from + i)));
+      const float amax = V::reduce_max(largest);
       // The smallest normal number keeps the quotient finite; such rows are zero for all purposes.
       const float scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
       const float inverse = amax > 1e-30f ? 127.0f / amax : 0.0f;
       input.scales[row * input.x_blocks + b] = scale;
       for (int64_t block = first; block < last; block += kBlock) {
-        typename V::I sum = V::zero();
-        for (int64_t i = block; i < block + kBlock; i += V::kLanes) {
-          const typename V::F scaled = V::mulf(V::loadf(from + i), V::setf(inverse));
+        typename V::I sum = V::zero_int();
+        for (int64_t i = block; i < block + kBlock; i += V::kWidth) {
+          const typename V::F scaled = V::mul(V::load(from + i), V::set1(inverse));
           sum = V::add32(sum, V::store_rounded(input.codes + row * k + i, scaled));
         }
         input.sums[row * (k / kBlock) + block / kBlock] = V::sum_lanes(sum);
@@ -44,24 +44,24 @@ void quantize_rows(const float* x, int64_t begin, int64_t end, const QuantizedIn
 // kVectors vectors of consecutive outputs of one matrix, as the inner loops see it.
 template <class V>
 struct Rows {
-  static constexpr int64_t kPerStrip = kStripRows / V::kLanes;
+  static constexpr int64_t kPerStrip = kStripRows / V::kWidth;
 
   const std::byte* strip;  // of the first output
   const GridLayout* layout;
 
-  static int64_t vector_offset(int64_t v) { return v % kPerStrip * V::kLanes * 4; }
+  static int64_t vector_offset(int64_t v) { return v % kPerStrip * V::kWidth * 4; }
   const std::byte* codes(int64_t v) const {
     return strip + v / kPerStrip * layout->strip_bytes + layout->codes_begin + vector_offset(v);
   }
   typename V::F scale(int64_t v, int64_t unit) const {
     const std::byte* at = strip + v / kPerStrip * layout->strip_bytes;
-    const int64_t lane = v % kPerStrip * V::kLanes;
-    if (layout->row_scales) return V::loadf(reinterpret_cast<const float*>(at) + lane);
+    const int64_t lane = v % kPerStrip * V::kWidth;
+    if (layout->row_scales) return V::load(reinterpret_cast<const float*>(at) + lane);
     return V::load_f16(at + unit * layout->scale_bytes + lane * 2);
   }
   typename V::I zeros(int64_t v, int64_t unit) const {
     return V::load_u8(strip + v / kPerStrip * layout->strip_bytes + layout->zeros_begin +
-                      unit * kStripRows + v % kPerStrip * V::kLanes);
+                      unit * kStripRows + v % kPerStrip * V::kWidth);
   }
 };
 
@@ -99,7 +99,7 @@ typename V::F drain(typename V::I sum, bool zero_points, typename V::I zeros, in
   } else {
     sum = V::sub32(sum, V::set32((zero - kCountedFrom) * x_sum));
   }
-  return V::fma(V::to_float(sum), V::mulf(scale, V::setf(x_scale)), acc);
+  return V::fma(V::to_float(sum), V::mul(scale, V::set1(x_scale)), acc);
 }
 
 // ---- few tokens: weights go from memory to registers to the dot product, once ----
@@ -146,7 +146,7 @@ void few_tokens(const C& codes, const Format& format, const Rows<V>& rows,
     typename V::I sums[kChains][kVectors][kTokens];
     for (int c = 0; c < kChains; ++c)
       for (int v = 0; v < kVectors; ++v)
-        for (int t = 0; t < kTokens; ++t) sums[c][v][t] = V::zero();
+        for (int t = 0; t < kTokens; ++t) sums[c][v][t] = V::zero_int();
     for (int64_t b = 0; b < count; ++b) {
       for (int line = 0; line < C::kBits; ++line)
         V::prefetch(blocks[0] + kPrefetchBytes + line * kLineBytes);
@@ -166,7 +166,7 @@ void few_tokens(const C& codes, const Format& format, const Rows<V>& rows,
         for (int t = 0; t < kTokens; ++t) sums[0][v][t] = V::add32(sums[0][v][t], sums[c][v][t]);
     for (int v = 0; v < kVectors; ++v) {
       const typename V::F scale = rows.scale(v, unit);
-      const typename V::I zeros = format.zero_point ? rows.zeros(v, unit) : V::zero();
+      const typename V::I zeros = format.zero_point ? rows.zeros(v, unit) : V::zero_int();
       for (int t = 0; t < kTokens; ++t) {
         const float x_scale = tokens[t].scales[unit / units_per_x] * codes.scale_factor();
         acc[v][t] =
@@ -184,15 +184,15 @@ constexpr int64_t kUnpackColumns = 512;
 
 template <class V>
 struct Unpacked {
-  alignas(64) std::byte codes[kUnpackColumns / 4 * V::kVectors * V::kLanes * 4];
-  alignas(64) float scales[kUnpackColumns / kBlock * V::kVectors * V::kLanes];
-  alignas(64) int32_t zeros[kUnpackColumns / kBlock * V::kVectors * V::kLanes];
+  alignas(64) std::byte codes[kUnpackColumns / 4 * V::kVectors * V::kWidth * 4];
+  alignas(64) float scales[kUnpackColumns / kBlock * V::kVectors * V::kWidth];
+  alignas(64) int32_t zeros[kUnpackColumns / kBlock * V::kVectors * V::kWidth];
 };
 
 template <class V, class C, int kVectors, int kQ>
 void unpack_quad(const C& codes, const std::byte* const (&blocks)[kVectors], std::byte* to) {
   for (int v = 0; v < kVectors; ++v)
-    V::store(to + (kQ * kVectors + v) * V::kLanes * 4, codes.template quad<kQ>(blocks[v]));
+    V::store_int(to + (kQ * kVectors + v) * V::kWidth * 4, codes.template quad<kQ>(blocks[v]));
 }
 
 // Units [begin, end). Asks for what is unpacked next, so that it arrives while the tokens use this:
@@ -200,7 +200,7 @@ void unpack_quad(const C& codes, const std::byte* const (&blocks)[kVectors], std
 template <class V, class C, int kVectors>
 void unpack_units(const C& codes, const Format& format, const Rows<V>& rows, int64_t begin,
                   int64_t end, Unpacked<V>& to) {
-  constexpr int64_t kVectorBytes = V::kLanes * 4;
+  constexpr int64_t kVectorBytes = V::kWidth * 4;
   constexpr int64_t kBlockBytes = C::kBits * kLineBytes;
   const GridLayout& layout = *rows.layout;
   const int64_t first = begin * layout.unit_blocks;
@@ -229,9 +229,9 @@ void unpack_units(const C& codes, const Format& format, const Rows<V>& rows, int
   }
   for (int64_t unit = begin; unit < end; ++unit) {
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t at = ((unit - begin) * kVectors + v) * V::kLanes;
-      V::storef(to.scales + at, rows.scale(v, unit));
-      if (format.zero_point) V::store(to.zeros + at, rows.zeros(v, unit));
+      const int64_t at = ((unit - begin) * kVectors + v) * V::kWidth;
+      V::store(to.scales + at, rows.scale(v, unit));
+      if (format.zero_point) V::store_int(to.zeros + at, rows.zeros(v, unit));
     }
   }
 }
@@ -244,17 +244,18 @@ inline __attribute__((always_inline)) void unpacked_dots(const std::byte* weight
                                                          int32_t* sums) {
   typename V::I acc[kTokens][kVectors];
   for (int t = 0; t < kTokens; ++t)
-    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::zero();
-  for (int64_t quad = 0; quad < quads; ++quad, weights += kVectors * V::kLanes * 4) {
+    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::zero_int();
+  for (int64_t quad = 0; quad < quads; ++quad, weights += kVectors * V::kWidth * 4) {
     typename V::I w[kVectors];
-    for (int v = 0; v < kVectors; ++v) w[v] = V::load(weights + v * V::kLanes * 4);
+    for (int v = 0; v < kVectors; ++v) w[v] = V::load_int(weights + v * V::kWidth * 4);
     for (int t = 0; t < kTokens; ++t) {
       const typename V::I input = V::spread32(x[t] + quad * 4);
       for (int v = 0; v < kVectors; ++v) acc[t][v] = dot_quad<V, kWide>(acc[t][v], w[v], input);
     }
   }
   for (int t = 0; t < kTokens; ++t)
-    for (int v = 0; v < kVectors; ++v) V::store(sums + (t * kVectors + v) * V::kLanes, acc[t][v]);
+    for (int v = 0; v < kVectors; ++v)
+      V::store_int(sums + (t * kVectors + v) * V::kWidth, acc[t][v]);
 }
 
 // What of a format the unpacked weights still depend on.
@@ -276,22 +277,22 @@ void unpacked_tile(const UnpackedKind& kind, const GridLayout& layout, const Unp
     const int64_t first = unit * layout.unit_blocks;
     const int64_t rest = layout.blocks - first;
     const int64_t count = rest < layout.unit_blocks ? rest : layout.unit_blocks;
-    alignas(64) int32_t sums[kTokens * kVectors * V::kLanes];
+    alignas(64) int32_t sums[kTokens * kVectors * V::kWidth];
     unpacked_dots<V, kWide, kTokens, kVectors>(from, count * 8, x, sums);
-    from += count * 8 * kVectors * V::kLanes * 4;
-    const float* scales = weights.scales + (unit - begin) * kVectors * V::kLanes;
-    const int32_t* zeros = weights.zeros + (unit - begin) * kVectors * V::kLanes;
+    from += count * 8 * kVectors * V::kWidth * 4;
+    const float* scales = weights.scales + (unit - begin) * kVectors * V::kWidth;
+    const int32_t* zeros = weights.zeros + (unit - begin) * kVectors * V::kWidth;
     for (int t = 0; t < kTokens; ++t) {
       x[t] += count * kBlock;
       const int32_t x_sum = unit_sum(tokens[t], first, count);
       const float x_scale = tokens[t].scales[unit / units_per_x] * kind.factor;
       for (int v = 0; v < kVectors; ++v) {
-        const int64_t at = (t * kVectors + v) * V::kLanes;
+        const int64_t at = (t * kVectors + v) * V::kWidth;
         const typename V::I zero =
-            kind.zero_points ? V::load(zeros + v * V::kLanes) : V::set32(kind.zero);
-        V::storef(acc + at,
-                  drain<V, kWide>(V::load(sums + at), kind.zero_points, zero, kind.zero, x_sum,
-                                  V::loadf(scales + v * V::kLanes), x_scale, V::loadf(acc + at)));
+            kind.zero_points ? V::load_int(zeros + v * V::kWidth) : V::set32(kind.zero);
+        V::store(acc + at,
+                 drain<V, kWide>(V::load_int(sums + at), kind.zero_points, zero, kind.zero, x_sum,
+                                 V::load(scales + v * V::kWidth), x_scale, V::load(acc + at)));
       }
     }
   }

@@ -37,9 +37,9 @@ void put_outputs(const RowJob& job, int64_t token, int64_t first, int64_t count,
   float* y = job.y + token * job.weight->n + first;
   const float* bias = job.weight->bias == nullptr ? nullptr : job.weight->bias + first;
   int64_t i = 0;
-  for (; i + V::kLanes <= count; i += V::kLanes) {
-    const typename V::F sum = V::loadf(values + i);
-    V::storef(y + i, bias == nullptr ? sum : V::addf(sum, V::loadf(bias + i)));
+  for (; i + V::kWidth <= count; i += V::kWidth) {
+    const typename V::F sum = V::load(values + i);
+    V::store(y + i, bias == nullptr ? sum : V::add(sum, V::load(bias + i)));
   }
   for (; i < count; ++i) y[i] = bias == nullptr ? values[i] : values[i] + bias[i];
 }
@@ -52,12 +52,12 @@ void few_strip(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t f
   typename V::F acc[kVectors][kTokens];
   for (int t = 0; t < kTokens; ++t) {
     tokens[t] = token_at(job, token + t);
-    for (int v = 0; v < kVectors; ++v) acc[v][t] = V::zerof();
+    for (int v = 0; v < kVectors; ++v) acc[v][t] = V::zero();
   }
   few_tokens<V, C, kTokens>(codes, *job.weight->format, rows, tokens, acc);
   for (int t = 0; t < kTokens; ++t) {
     alignas(64) float values[kStripRows];
-    for (int v = 0; v < kVectors; ++v) V::storef(values + v * V::kLanes, acc[v][t]);
+    for (int v = 0; v < kVectors; ++v) V::store(values + v * V::kWidth, acc[v][t]);
     put_outputs<V>(job, token + t, first, count, values);
   }
 }
@@ -106,7 +106,7 @@ void rest_tile(int64_t count, const UnpackedKind& kind, const GridLayout& layout
 template <class V, class C, int kVectors>
 void many_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t first,
                 int64_t count, int64_t token_begin, int64_t token_end) {
-  constexpr int64_t kWidth = kVectors * V::kLanes;
+  constexpr int64_t kWidth = kVectors * V::kWidth;
   const GridLayout& layout = *rows.layout;
   const int64_t step = kUnpackColumns / (layout.unit_blocks * kBlock);
   const int64_t num_tokens = token_end - token_begin;
@@ -115,7 +115,7 @@ void many_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t 
   alignas(64) float acc[kTokenBlock * kWidth];
   alignas(64) Unpacked<V> weights;
   for (int64_t t = 0; t < num_tokens; ++t) tokens[t] = token_at(job, token_begin + t);
-  for (int64_t i = 0; i < num_tokens * kWidth; i += V::kLanes) V::storef(acc + i, V::zerof());
+  for (int64_t i = 0; i < num_tokens * kWidth; i += V::kWidth) V::store(acc + i, V::zero());
   for (int64_t begin = 0; begin < layout.units; begin += step) {
     const int64_t end = begin + step < layout.units ? begin + step : layout.units;
     unpack_units<V, C, kVectors>(codes, *job.weight->format, rows, begin, end, weights);
@@ -134,7 +134,7 @@ template <class V, class C, int kVectors>
 void run_group(const RowJob& job, const C& codes, const GridLayout& layout, int64_t first) {
   const Rows<V> rows = {job.packed + first / kStripRows * layout.strip_bytes, &layout};
   const int64_t rest = job.weight->n - first;
-  const int64_t count = rest < kVectors * V::kLanes ? rest : kVectors * V::kLanes;
+  const int64_t count = rest < kVectors * V::kWidth ? rest : kVectors * V::kWidth;
   int64_t token = job.token_begin;
   while (job.token_end - token > kFewTokens) {
     const int64_t end = token + kTokenBlock < job.token_end ? token + kTokenBlock : job.token_end;
@@ -147,8 +147,8 @@ void run_group(const RowJob& job, const C& codes, const GridLayout& layout, int6
 // Groups of kVectors vectors; a rest of whole strips goes strip by strip.
 template <class V, class C>
 void run_codes(const RowJob& job, int64_t group_begin, int64_t group_end) {
-  constexpr int64_t kWidth = V::kVectors * V::kLanes;
-  constexpr int kOneStrip = kStripRows / V::kLanes;
+  constexpr int64_t kWidth = V::kVectors * V::kWidth;
+  constexpr int kOneStrip = kStripRows / V::kWidth;
   const C codes(*job.weight->format);
   const GridLayout layout = grid_layout(*job.weight->format, job.weight->k);
   for (int64_t group = group_begin; group < group_end; ++group) {
@@ -165,7 +165,7 @@ void run_codes(const RowJob& job, int64_t group_begin, int64_t group_end) {
 
 template <class V>
 int64_t num_groups(const Weight& weight) {
-  constexpr int64_t kWidth = V::kVectors * V::kLanes;
+  constexpr int64_t kWidth = V::kVectors * V::kWidth;
   return (weight.n + kWidth - 1) / kWidth;
 }
 

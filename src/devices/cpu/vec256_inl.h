@@ -1,5 +1,7 @@
-// The 256-bit vectors that the kernel templates are written in, all but the byte dot product, which
-// the avx2 and avxvnni levels add in their own way. Included by those two folders only.
+// Eight floats or integers in a register, for the algorithms in devices/cpu/*_inl.h: all but the
+// byte dot product, which the avx2 and avxvnni levels add in their own way. Included by those two
+// folders only, after <immintrin.h>. Owns nothing. Everything is in an unnamed namespace: each
+// kernel file has its own copy, none is shared with the program.
 #pragma once
 
 #include <cstddef>
@@ -11,25 +13,101 @@ namespace {
 struct Vec256 {
   using F = __m256;
   using I = __m256i;
-  static constexpr int kLanes = 8;
+  static constexpr int64_t kWidth = 8;
+
+  static F load(const float* p) { return _mm256_loadu_ps(p); }
+  static void store(float* p, F v) { _mm256_storeu_ps(p, v); }
+  // The first n lanes, 0 <= n <= kWidth; the others read as zero and are not written.
+  static F load_n(const float* p, int64_t n) { return _mm256_maskload_ps(p, lanes_below(n)); }
+  static void store_n(float* p, F v, int64_t n) { _mm256_maskstore_ps(p, lanes_below(n), v); }
+  static F set1(float x) { return _mm256_set1_ps(x); }
+  static F zero() { return _mm256_setzero_ps(); }
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm256_div_ps(a, b); }
+  static F max(F a, F b) { return _mm256_max_ps(a, b); }
+  static F sqrt(F a) { return _mm256_sqrt_ps(a); }
+  static F abs(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+  // a * b + c and c - a * b, rounded once.
+  static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F fnma(F a, F b, F c) { return _mm256_fnmadd_ps(a, b, c); }
+  static F round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  // p * 2^n where t >= -126 (or NaN), else 0. n = round(t); p in [0.7, 1.5], t below 127.
+  static F scale_by_power(F p, F n, F t) {
+    const __m256i shifted = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    const __m256 scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), shifted));
+    // NaN: the integer addition would turn it into a number, t + scaled keeps it.
+    const __m256 kept =
+        _mm256_and_ps(_mm256_cmp_ps(t, _mm256_set1_ps(-126.0f), _CMP_GE_OQ), scaled);
+    return _mm256_blendv_ps(kept, t, _mm256_cmp_ps(t, t, _CMP_UNORD_Q));
+  }
+  static float reduce_add(F v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+  }
+  static float reduce_max(F v) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+  }
+  // Lane l stays where begin <= l < end, the others become `other`.
+  static F keep_lanes(F v, int64_t begin, int64_t end, F other) {
+    const __m256i mask = _mm256_andnot_si256(lanes_below(begin), lanes_below(end));
+    return _mm256_blendv_ps(other, v, _mm256_castsi256_ps(mask));
+  }
+  // The first lane with v == x, or kWidth.
+  static int64_t find(F v, F x) {
+    const int mask = _mm256_movemask_ps(_mm256_cmp_ps(v, x, _CMP_EQ_OQ));
+    return __builtin_ctz(0x100u | static_cast<uint32_t>(mask));
+  }
+
+  static F keep_below(F v, F limit, F other) {
+    return _mm256_blendv_ps(other, v, _mm256_cmp_ps(v, limit, _CMP_LT_OQ));
+  }
+  // The number q of quarter turns nearest to the angle, and r = angle - q pi/2, in double: pi/2 is
+  // its upper 53 bits and the rest.
+  static I quarter_turn(F angle, F* r) {
+    __m128i q[2];
+    __m128 rest[2];
+    for (int h = 0; h < 2; ++h) {
+      const __m256d x =
+          _mm256_cvtps_pd(h == 0 ? _mm256_castps256_ps128(angle) : _mm256_extractf128_ps(angle, 1));
+      const __m256d n = _mm256_round_pd(_mm256_mul_pd(x, _mm256_set1_pd(0.63661977236758134)),
+                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      __m256d d = _mm256_fnmadd_pd(n, _mm256_set1_pd(1.5707963267948966), x);
+      d = _mm256_fnmadd_pd(n, _mm256_set1_pd(6.123233995736766e-17), d);
+      rest[h] = _mm256_cvtpd_ps(d);
+      q[h] = _mm256_cvtpd_epi32(n);
+    }
+    *r = _mm256_set_m128(rest[1], rest[0]);
+    return _mm256_set_m128i(q[1], q[0]);
+  }
+  static I plus_one(I q) { return _mm256_add_epi32(q, _mm256_set1_epi32(1)); }
+  static F choose_if_bit0(I q, F yes, F no) {
+    return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(_mm256_slli_epi32(q, 31)));
+  }
+  static F negate_if_bit1(F v, I q) {
+    const I sign = _mm256_slli_epi32(_mm256_and_si256(q, _mm256_set1_epi32(2)), 30);
+    return _mm256_castsi256_ps(_mm256_xor_si256(_mm256_castps_si256(v), sign));
+  }
+
+  // ---- integers, for the matmul kernels ----
   static constexpr int kVectors = 4;     // of outputs at once: two strips
   static constexpr int kTileTokens = 2;  // 8 accumulators, 4 weights, an input: 13 of 16 registers
 
-  static I load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-  static void store(void* p, I a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a); }
-  static F loadf(const float* p) { return _mm256_loadu_ps(p); }
-  static void storef(float* p, F a) { _mm256_storeu_ps(p, a); }
+  static I load_int(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static void store_int(void* p, I a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a); }
   static F load_f16(const void* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }
   static I load_u8(const void* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
   }
-  static I zero() { return _mm256_setzero_si256(); }
-  static F zerof() { return _mm256_setzero_ps(); }
+  static I zero_int() { return _mm256_setzero_si256(); }
   static I set32(int32_t a) { return _mm256_set1_epi32(a); }
   static I set8(int a) { return _mm256_set1_epi8(static_cast<char>(a)); }
-  static F setf(float a) { return _mm256_set1_ps(a); }
   // Four bytes at p in every lane.
   static I spread32(const void* p) {
     int32_t word;
@@ -57,19 +135,7 @@ struct Vec256 {
   static I look_up(I table, I index) { return _mm256_shuffle_epi8(table, index); }
   static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
   static F as_float(I a) { return _mm256_castsi256_ps(a); }
-  static F mulf(F a, F b) { return _mm256_mul_ps(a, b); }
-  static F addf(F a, F b) { return _mm256_add_ps(a, b); }
-  static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
-  static F maxf(F a, F b) { return _mm256_max_ps(a, b); }
-  static F absf(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 
-  static float max_abs(F a) {
-    const F magnitude = absf(a);
-    __m128 half =
-        _mm_max_ps(_mm256_castps256_ps128(magnitude), _mm256_extractf128_ps(magnitude, 1));
-    half = _mm_max_ps(half, _mm_movehl_ps(half, half));
-    return _mm_cvtss_f32(_mm_max_ss(half, _mm_shuffle_ps(half, half, 1)));
-  }
   // Rounds to even and stores kLanes bytes; returns the 32-bit codes.
   static I store_rounded(int8_t* p, F a) {
     const I codes = _mm256_cvtps_epi32(a);
@@ -87,6 +153,12 @@ struct Vec256 {
   // Into the second-level cache.
   static void prefetch_far(const void* p) {
     _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+  }
+
+ private:
+  static __m256i lanes_below(int64_t n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane);
   }
 };
 

@@ -34,18 +34,9 @@ struct KernelF32 {
   static void store_weights(const __m256* w, uint32_t* to) {
     for (int i = 0; i < 8; ++i) _mm256_storeu_ps(reinterpret_cast<float*>(to) + i * 8, w[i]);
   }
-  // [rows, lanes] f32; rows that are no whole vectors are padded with zeros in `buffer`.
   static const uint32_t* panel(const std::byte* stored, int64_t rows, int64_t lanes,
                                uint32_t* buffer, const std::byte*) {
-    const auto* from = reinterpret_cast<const uint32_t*>(stored);
-    if (lanes % 16 == 0) return from;
-    const int64_t padded = padded_dim(lanes);
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t i = 0; i < padded; ++i) {
-        buffer[r * padded + i] = i < lanes ? from[r * lanes + i] : 0;
-      }
-    }
-    return buffer;
+    return padded_panel(stored, rows, lanes, buffer);
   }
 };
 

@@ -1,6 +1,6 @@
 // bf16, f16 and f32 at the avx2 level: fused multiply-adds on f32 inputs.
 #include "devices/cpu/avx2/avx2.h"
-#include "devices/cpu/avx2/vec_inl.h"
+#include "devices/cpu/avx2/vec.h"
 #include "devices/cpu/float_matmul_inl.h"
 
 namespace quench::avx2 {

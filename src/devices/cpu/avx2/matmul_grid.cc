@@ -1,7 +1,7 @@
 // Integer and table formats at the avx2 level: VPMADDUBSW and VPMADDWD, 32 products in three
 // instructions.
 #include "devices/cpu/avx2/avx2.h"
-#include "devices/cpu/avx2/vec_inl.h"
+#include "devices/cpu/avx2/vec.h"
 #include "devices/cpu/grid_run_inl.h"
 
 namespace quench::avx2 {

@@ -1,7 +1,7 @@
 // bf16, f16 and f32 at the avx512 level. bf16: VDPBF16PS, 32 products an instruction, inputs
 // rounded to bf16 once per call; the others: FMA on f32 inputs.
 #include "devices/cpu/avx512/avx512.h"
-#include "devices/cpu/avx512/vec_inl.h"
+#include "devices/cpu/avx512/vec.h"
 #include "devices/cpu/float_matmul_inl.h"
 
 namespace quench::avx512 {
@@ -15,7 +15,7 @@ struct Bf16Dot {
   static void step(const std::byte* const (&w)[kVectors], const uint16_t* const (&x)[kTokens],
                    __m512 (&acc)[kTokens][kVectors]) {
     __m512bh weights[kVectors];
-    for (int v = 0; v < kVectors; ++v) weights[v] = reinterpret_cast<__m512bh>(Vec::load(w[v]));
+    for (int v = 0; v < kVectors; ++v) weights[v] = reinterpret_cast<__m512bh>(Vec::load_int(w[v]));
     for (int t = 0; t < kTokens; ++t) {
       const auto input = reinterpret_cast<__m512bh>(Vec::spread32(x[t]));
       for (int v = 0; v < kVectors; ++v) acc[t][v] = _mm512_dpbf16_ps(acc[t][v], weights[v], input);
@@ -34,7 +34,7 @@ void run_bf16(const OpContext& context, const MatmulArgs& a) {
     if (i + 32 <= range.end) {
       const __m512bh pair =
           _mm512_cvtne2ps_pbh(_mm512_loadu_ps(a.x + i + 16), _mm512_loadu_ps(a.x + i));
-      Vec::store(x + i, reinterpret_cast<__m512i>(pair));
+      Vec::store_int(x + i, reinterpret_cast<__m512i>(pair));
       continue;
     }
     const auto mask = static_cast<__mmask16>((1u << (range.end - i) % 16) - 1);

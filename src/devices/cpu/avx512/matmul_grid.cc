@@ -1,6 +1,6 @@
 // Integer and table formats at the avx512 level: VPDPBUSD, 64 products an instruction.
 #include "devices/cpu/avx512/avx512.h"
-#include "devices/cpu/avx512/vec_inl.h"
+#include "devices/cpu/avx512/vec.h"
 #include "devices/cpu/grid_run_inl.h"
 
 namespace quench::avx512 {

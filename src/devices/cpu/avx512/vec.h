@@ -1,10 +1,8 @@
-// Sixteen floats in a register, for the algorithms in devices/cpu/*_inl.h. Owns nothing. Everything
-// is in an unnamed namespace: each kernel file has its own copy, none is shared with the program.
+// Sixteen floats or integers in a register, for the algorithms in devices/cpu/*_inl.h. Owns
+// nothing. Everything is in an unnamed namespace: each kernel file has its own copy, none is shared
+// with the program.
 #pragma once
 
-// GCC 12 takes the undefined pass-through operand of its own intrinsics for a mistake of ours (GCC
-// bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 
 #include <cstddef>
@@ -83,6 +81,69 @@ struct Vec {
   static F negate_if_bit1(F v, I q) {
     const I sign = _mm512_slli_epi32(_mm512_and_si512(q, _mm512_set1_epi32(2)), 30);
     return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), sign));
+  }
+
+  // ---- integers, for the matmul kernels ----
+  static constexpr int kVectors =
+      4;  // of outputs at once: as many independent chains, and read streams
+  static constexpr int kTileTokens = 6;  // 24 accumulators, 4 weights, 1 input: 29 of 32 registers
+  // dot8 counts its unsigned operand from here.
+  static constexpr int kDot8Zero = 0;
+
+  static I load_int(const void* p) { return _mm512_loadu_si512(p); }
+  static void store_int(void* p, I a) { _mm512_storeu_si512(p, a); }
+  static F load_f16(const void* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+  }
+  static I load_u8(const void* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+  static I zero_int() { return _mm512_setzero_si512(); }
+  static I set32(int32_t a) { return _mm512_set1_epi32(a); }
+  static I set8(int a) { return _mm512_set1_epi8(static_cast<char>(a)); }
+  // Four bytes at p in every lane.
+  static I spread32(const void* p) {
+    int32_t word;
+    __builtin_memcpy(&word, p, 4);
+    return _mm512_set1_epi32(word);
+  }
+  template <int kBits>
+  static I left(I a) {
+    return _mm512_slli_epi16(a, kBits);
+  }
+  template <int kBits>
+  static I right(I a) {
+    return _mm512_srli_epi16(a, kBits);
+  }
+  static I left32(I a, int bits) { return _mm512_slli_epi32(a, static_cast<unsigned>(bits)); }
+  static I and_(I a, I b) { return _mm512_and_si512(a, b); }
+  static I or_(I a, I b) { return _mm512_or_si512(a, b); }
+  static I sub32(I a, I b) { return _mm512_sub_epi32(a, b); }
+  static I mul32(I a, I b) { return _mm512_mullo_epi32(a, b); }
+  // 16 bytes in every 128-bit part; and the byte of it that each index (0 to 15) names.
+  static I table(const void* p) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+  static I look_up(I table, I index) { return _mm512_shuffle_epi8(table, index); }
+  static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
+  static F as_float(I a) { return _mm512_castsi512_ps(a); }
+  // sum += the four products of unsigned u and signed x of every lane. dot: u at most 63.
+  static I dot(I sum, I u, I x) { return _mm512_dpbusd_epi32(sum, u, x); }
+  static I dot8(I sum, I u, I x) { return _mm512_dpbusd_epi32(sum, u, x); }
+
+  // For quantizing: 16 floats.
+  // Rounds to even and stores kLanes bytes; returns the 32-bit codes.
+  static I store_rounded(int8_t* p, F a) {
+    const I codes = _mm512_cvtps_epi32(a);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(codes));
+    return codes;
+  }
+  static I add32(I a, I b) { return _mm512_add_epi32(a, b); }
+  static int32_t sum_lanes(I a) { return _mm512_reduce_add_epi32(a); }
+  static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  // Into the second-level cache.
+  static void prefetch_far(const void* p) {
+    _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
   }
 
  private:

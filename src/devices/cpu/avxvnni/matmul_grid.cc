@@ -1,6 +1,6 @@
 // Integer and table formats at the avxvnni level: 256-bit VPDPBUSD, 32 products an instruction.
 #include "devices/cpu/avxvnni/avxvnni.h"
-#include "devices/cpu/avxvnni/vec_inl.h"
+#include "devices/cpu/avxvnni/vec.h"
 #include "devices/cpu/grid_run_inl.h"
 
 namespace quench::avxvnni {
