@@ -89,7 +89,8 @@ class Loader {
                           std::byte* packed) const {
     const int64_t rows = std::min(kPackRows, spec.rows - row);
     if (source_.stored_format(spec) == matrix.format) {
-      const ConstPlanes planes = source_.stored_rows(spec, row);
+      std::optional<QuantizedTensor> buffer;
+      QUENCH_TRY(const ConstPlanes planes, source_.stored_rows(spec, row, rows, buffer));
       if (planes[0] != nullptr) {
         matrix.kernel->pack(Tensor{matrix.format, rows, spec.cols, planes}, spec.rows, row, packed);
         return {};

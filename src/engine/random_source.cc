@@ -24,7 +24,10 @@ class RandomSource : public WeightSource {
   explicit RandomSource(uint64_t seed) : seed_(seed) {}
 
   const Format* stored_format(const TensorSpec&) const override { return find_format("bf16"); }
-  ConstPlanes stored_rows(const TensorSpec&, int64_t) const override { return {}; }
+  Result<ConstPlanes> stored_rows(const TensorSpec&, int64_t, int64_t,
+                                  std::optional<QuantizedTensor>&) const override {
+    return ConstPlanes{};
+  }
   void drop(const TensorSpec&) const override {}
 
   Result<void> read_rows(const TensorSpec& spec, int64_t row_begin, int64_t rows,

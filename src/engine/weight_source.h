@@ -3,8 +3,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
-#include "formats/format.h"
+#include "formats/input_transform.h"
+#include "formats/quantized_tensor.h"
 #include "io/checkpoint.h"
 #include "models/family.h"
 
@@ -16,10 +18,15 @@ class WeightSource {
   virtual ~WeightSource() = default;
   // The format the source holds the tensor in; null when it has none.
   virtual const Format* stored_format(const TensorSpec& spec) const = 0;
-  // A view of rows [row_begin, row_begin + rows) in the stored format, when they lie in memory as
-  // that format has them; otherwise null planes.
-  virtual ConstPlanes stored_rows(const TensorSpec& spec, int64_t row_begin) const = 0;
-  // Decodes rows to out [rows, cols] f32.
+  // What the input of the stored matrix goes through first; null: nothing. Valid as long as the
+  // source.
+  virtual const InputTransform* transform(const TensorSpec&) const { return nullptr; }
+  // Rows [row_begin, row_begin + rows) in the stored format, as it has them: a view of the source's
+  // memory, or of `buffer`, which is filled when the source holds them in another order. Null
+  // planes: there is no stored format to be had.
+  virtual Result<ConstPlanes> stored_rows(const TensorSpec& spec, int64_t row_begin, int64_t rows,
+                                          std::optional<QuantizedTensor>& buffer) const = 0;
+  // Decodes rows to out [rows, cols] f32, in the basis of the model (no transform of the input).
   virtual Result<void> read_rows(const TensorSpec& spec, int64_t row_begin, int64_t rows,
                                  float* out) const = 0;
   // The tensor is packed; its pages are not needed again.

@@ -33,7 +33,7 @@ bool matches_glob(std::string_view name, std::string_view pattern) {
 }
 
 Result<void> check_tensors(const Checkpoint& checkpoint, std::span<const ExpectedTensor> expected,
-                           std::span<const std::string> allowed_surplus) {
+                           const std::function<bool(const std::string&)>& is_known) {
   std::vector<std::string> missing;
   std::vector<std::string> surplus;
   std::vector<const ExpectedTensor*> misshapen;
@@ -48,11 +48,7 @@ Result<void> check_tensors(const Checkpoint& checkpoint, std::span<const Expecte
     }
   }
   for (const TensorEntry& tensor : checkpoint.tensors()) {
-    const bool allowed =
-        known.contains(tensor.name) ||
-        std::any_of(allowed_surplus.begin(), allowed_surplus.end(),
-                    [&](const std::string& pattern) { return matches_glob(tensor.name, pattern); });
-    if (!allowed) surplus.push_back(tensor.name);
+    if (!known.contains(tensor.name) && !is_known(tensor.name)) surplus.push_back(tensor.name);
   }
   std::vector<std::string> findings;
   if (!missing.empty()) {

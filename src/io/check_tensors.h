@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,13 +18,13 @@ struct ExpectedTensor {
   std::vector<int64_t> shape;
 };
 
-// Every expected tensor is there with its shape, and nothing else is, except names that match one
-// of `allowed_surplus` ('*' stands for any run of characters: "*.rotary_emb.inv_freq"). The message
-// names the first few of each kind.
+// Every expected tensor is there with its shape, and nothing else is but names that `is_known`
+// accepts. The message names the first few of each kind.
 Result<void> check_tensors(const Checkpoint& checkpoint, std::span<const ExpectedTensor> expected,
-                           std::span<const std::string> allowed_surplus);
+                           const std::function<bool(const std::string&)>& is_known);
 
-// Whether `name` matches `pattern` as a whole.
+// Whether `name` matches `pattern` as a whole; '*' stands for any run of characters:
+// "*.rotary_emb.inv_freq".
 bool matches_glob(std::string_view name, std::string_view pattern);
 
 }  // namespace quench

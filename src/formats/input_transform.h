@@ -1,0 +1,40 @@
+// InputTransform: what is done to the input of a matrix before it is multiplied. A matrix that was
+// quantized in a changed basis is stored as W' with y = W' T(x); T is one of these. Values, copied
+// freely; any thread.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace quench {
+
+struct InputTransform {
+  enum class Kind {
+    kNone,
+    kPermutation,  // T(x)[i] = x[permutation[i]]
+    kHadamard,     // T(x) = H (signs * x), H orthonormal: see hadamard.h
+  };
+  Kind kind = Kind::kNone;
+  std::vector<int32_t> permutation;  // [cols]
+  std::vector<float> signs;          // [cols], +1 or -1
+  std::vector<float> hartley;        // hartley_matrix(odd_part(cols)), with kHadamard
+
+  static InputTransform permute(std::vector<int32_t> permutation);
+  // Random signs drawn from the seed.
+  static InputTransform hadamard(int64_t cols, uint64_t seed);
+
+  explicit operator bool() const { return kind != Kind::kNone; }
+  bool operator==(const InputTransform&) const = default;
+  // "none", "permutation", "hadamard".
+  const char* name() const;
+  // x [cols] becomes T(x), out of place; x and y may not overlap.
+  void apply(std::span<const float> x, std::span<float> y) const;
+  // A row of W' becomes the row of W = W' T, and back: what a decoder and an encoder of the matrix
+  // in the original basis need. Out of place.
+  void row_to_original(std::span<const float> stored, std::span<float> row) const;
+  void row_to_stored(std::span<const float> row, std::span<float> stored) const;
+};
+
+}  // namespace quench
