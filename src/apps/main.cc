@@ -53,6 +53,8 @@ int main(int argc, char** argv) {
   Verb chosen;
   add_shootout(app, chosen);
   add_run(app, chosen);
+  add_quantize(app, chosen);
+  add_eval(app, chosen);
   add_bench(app, chosen);
   add_ceilings(app, chosen);
   add_inspect(app, chosen);

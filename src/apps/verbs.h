@@ -13,6 +13,8 @@ namespace quench {
 using Verb = std::function<Result<void>()>;
 
 void add_shootout(CLI::App& app, Verb& chosen);
+void add_quantize(CLI::App& app, Verb& chosen);
+void add_eval(CLI::App& app, Verb& chosen);
 void add_bench(CLI::App& app, Verb& chosen);
 void add_ceilings(CLI::App& app, Verb& chosen);
 void add_run(CLI::App& app, Verb& chosen);

@@ -33,17 +33,6 @@ Result<std::string> find_recipe(const std::string& recipe) {
               fmt::join(names, ", "));
 }
 
-Result<Recipe> choose_recipe(const SessionOptions& options) {
-  if (options.recipe_path.empty()) return recipe_for_format(options.format);
-  if (!options.format.empty()) {
-    return fail(ErrorCode::kInvalidArgument,
-                "--format and --recipe say the same thing twice; give one of them.");
-  }
-  QUENCH_TRY(const std::string path, find_recipe(options.recipe_path));
-  QUENCH_TRY(const Json json, read_json_file(path));
-  return parse_recipe(json, path);
-}
-
 // A quarter of the machine is left to the rest of the world.
 constexpr double kMemoryShare = 0.75;
 
@@ -67,6 +56,40 @@ Result<void> cut_layers(const SessionOptions& options, ModelConfig& config) {
 
 }  // namespace
 
+Result<Recipe> session_recipe(const SessionOptions& options) {
+  if (options.recipe_path.empty()) return recipe_for_format(options.format);
+  if (!options.format.empty()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--format and --recipe say the same thing twice; give one of them.");
+  }
+  QUENCH_TRY(const std::string path, find_recipe(options.recipe_path));
+  QUENCH_TRY(const Json json, read_json_file(path));
+  return parse_recipe(json, path);
+}
+
+Result<SessionOptions> session_for_profile(const SessionOptions& reference,
+                                           const std::string& profile) {
+  SessionOptions session = reference;
+  if (profile.ends_with(".json")) {
+    session.recipe_path = profile;
+    return session;
+  }
+  const bool is_name = profile.find('/') == std::string::npos;
+  if (const auto path = data_path(fmt::format("recipes/{}.json", profile)); is_name && path) {
+    session.recipe_path = *path;
+    return session;
+  }
+  if (find_format(profile) == nullptr) {
+    return fail(
+        ErrorCode::kNotFound,
+        "There is no recipe and no format \"{}\"; quench list names them, and the path of a "
+        "recipe file is good too.",
+        profile);
+  }
+  session.format = profile;
+  return session;
+}
+
 Result<SessionOptions> to_session_options(const EngineOptions& options) {
   SessionOptions session;
   session.model = options.model;
@@ -87,7 +110,7 @@ Result<SessionOptions> to_session_options(const EngineOptions& options) {
 
 Result<std::unique_ptr<PlannedModel>> plan_model(const SessionOptions& options, Weights need) {
   QUENCH_TRY(PlanGoal goal, Result<PlanGoal>(options.goal));
-  QUENCH_TRY(goal.recipe, choose_recipe(options));
+  QUENCH_TRY(goal.recipe, session_recipe(options));
   if (goal.memory_bytes == 0) {
     goal.memory_bytes =
         static_cast<int64_t>(kMemoryShare * static_cast<double>(physical_memory_bytes()));

@@ -28,6 +28,14 @@ struct SessionOptions {
   PlanGoal goal;  // the recipe in it is filled from format or recipe_path
 };
 
+// A profile's name as a session's recipe file or format: NAME of recipes/NAME.json, the path of a
+// recipe file, or the name of a format.
+Result<SessionOptions> session_for_profile(const SessionOptions& reference,
+                                           const std::string& profile);
+
+// The recipe that the options name: a file, one that ships, or one format for all.
+Result<Recipe> session_recipe(const SessionOptions& options);
+
 // What Engine::open() means by its options.
 Result<SessionOptions> to_session_options(const EngineOptions& options);
 

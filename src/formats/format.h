@@ -43,6 +43,11 @@ struct Grid {
   void (*read)(const Format& format, const ConstPlanes& tile, int64_t cols, uint8_t* codes,
                float* scale, uint8_t* zero) = nullptr;
   const float* levels = nullptr;  // [2^bits]; null: level[code] = code
+  // The inverse of `read`, for quantizers that choose codes themselves. Null: none does.
+  void (*write)(const Format& format, const uint8_t* codes, int64_t cols, float scale, uint8_t zero,
+                const Planes& tile) = nullptr;
+  // The scale as `read` will return it.
+  float (*stored_scale)(const Format& format, float scale) = nullptr;
 };
 
 struct Format {

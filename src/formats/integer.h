@@ -147,6 +147,13 @@ void read_codes(const Format& format, const ConstPlanes& tile, int64_t cols, uin
                        [&](int64_t i, uint64_t code) { codes[i] = static_cast<uint8_t>(code); });
 }
 
+inline void write_codes(const Format& format, const uint8_t* codes, int64_t cols, float scale,
+                        uint8_t zero, const Planes& tile) {
+  put_codes(codes, cols, format.bits, tile[0]);
+  put_scale(format, scale, tile[1]);
+  if (format.zero_point) tile[2][0] = static_cast<std::byte>(zero);
+}
+
 inline Format make(int bits, int group, bool zero_point) {
   Format format;
   format.name = fmt::format("int{}{}{}", bits, group == 0 ? "" : fmt::format("_g{}", group),
@@ -167,7 +174,7 @@ inline Format make(int bits, int group, bool zero_point) {
   constexpr decltype(format.grid.read) kRead[] = {nullptr,       nullptr,       read_codes<2>,
                                                   read_codes<3>, read_codes<4>, read_codes<5>,
                                                   read_codes<6>, nullptr,       read_codes<8>};
-  format.grid.read = kRead[bits];
+  format.grid = {kRead[bits], nullptr, write_codes, stored_scale};
   return format;
 }
 

@@ -94,6 +94,15 @@ inline void decode(const Format& format, const ConstPlanes& tile, int64_t cols, 
   }
 }
 
+inline void write_codes(const Format&, const uint8_t* codes, int64_t cols, float scale, uint8_t,
+                        const Planes& tile) {
+  for (int64_t i = 0; i < cols; i += 2)
+    tile[0][i / 2] = static_cast<std::byte>(codes[i] | codes[i + 1] << 4);
+  store<uint16_t>(tile[1], f32_to_f16(scale));
+}
+
+inline float stored_scale(const Format&, float scale) { return f16_to_f32(f32_to_f16(scale)); }
+
 inline Format make(const char* name, const char* description, int64_t group, const float* levels) {
   Format format;
   format.name = name;
@@ -103,7 +112,7 @@ inline Format make(const char* name, const char* description, int64_t group, con
   format.bits = 4;
   format.encode = encode;
   format.decode = decode;
-  format.grid = {read_codes, levels};
+  format.grid = {read_codes, levels, write_codes, stored_scale};
   return format;
 }
 

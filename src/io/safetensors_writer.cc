@@ -41,15 +41,15 @@ Result<std::string> metadata_json(const std::string& path,
 
 }  // namespace
 
-Result<SafetensorsWriter> SafetensorsWriter::create(
-    const std::string& path, std::span<const NewTensor> tensors,
-    const std::map<std::string, std::string>& metadata) {
+Result<SafetensorsLayout> lay_out_safetensors(const std::string& path,
+                                              std::span<const NewTensor> tensors,
+                                              const std::map<std::string, std::string>& metadata) {
   // Wider elements first; the declared order among equals. (Not std::stable_sort: libstdc++ 12
   // implements it with a function that clang 19 warns of.)
   std::vector<std::pair<int, size_t>> order;
   for (size_t i = 0; i < tensors.size(); ++i) order.emplace_back(-dtype_bits(tensors[i].dtype), i);
   std::sort(order.begin(), order.end());
-  SafetensorsWriter writer;
+  SafetensorsLayout layout;
   QUENCH_TRY(const std::string members, metadata_json(path, metadata));
   std::string header = "{";
   header += members;
@@ -64,7 +64,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(
                   path, in_quotes(tensor.name), shape_text(tensor.shape), dtype_name(tensor.dtype));
     }
     if (tensor.name == "__metadata__" || !is_utf8(tensor.name) ||
-        !writer.slots_.emplace(tensor.name, Slot{end, *size_bytes, 0}).second) {
+        !layout.slots.emplace(tensor.name, SafetensorsLayout::Slot{end, *size_bytes}).second) {
       return fail(ErrorCode::kInvalidArgument,
                   "{}: {} cannot be a tensor's name, expected unique UTF-8 names other than "
                   "\"__metadata__\".",
@@ -85,43 +85,54 @@ Result<SafetensorsWriter> SafetensorsWriter::create(
                 "files.",
                 path, tensors.size(), header_bytes, kMaxSafetensorsHeaderBytes);
   }
-  const int64_t data_begin = 8 + header_bytes;
+  layout.head.resize(8);
+  store(reinterpret_cast<std::byte*>(layout.head.data()), static_cast<uint64_t>(header_bytes));
+  layout.head += header;
+  const auto data_begin = static_cast<int64_t>(layout.head.size());
   const auto file_bytes = checked_add(data_begin, end);
   if (!file_bytes) {
     return fail(ErrorCode::kInvalidArgument, "{}: the tensors together have 2^63 bytes or more.",
                 path);
   }
-  for (auto& [name, slot] : writer.slots_) slot.begin_bytes += data_begin;
-  QUENCH_TRY(writer.file_, AtomicFile::create(path, *file_bytes));
-  std::byte length[8];
-  store(length, static_cast<uint64_t>(header_bytes));
-  QUENCH_TRY_VOID(writer.file_.write_at(0, length));
-  QUENCH_TRY_VOID(writer.file_.write_at(8, std::as_bytes(std::span(header))));
+  layout.file_bytes = *file_bytes;
+  for (auto& [name, slot] : layout.slots) slot.begin_bytes += data_begin;
+  return layout;
+}
+
+Result<SafetensorsWriter> SafetensorsWriter::create(
+    const std::string& path, std::span<const NewTensor> tensors,
+    const std::map<std::string, std::string>& metadata) {
+  SafetensorsWriter writer;
+  QUENCH_TRY(writer.layout_, lay_out_safetensors(path, tensors, metadata));
+  QUENCH_TRY(writer.file_, AtomicFile::create(path, writer.layout_.file_bytes));
+  QUENCH_TRY_VOID(writer.file_.write_at(0, std::as_bytes(std::span(writer.layout_.head))));
   return writer;
 }
 
 Result<void> SafetensorsWriter::append(std::string_view name, std::span<const std::byte> piece) {
-  const auto it = slots_.find(name);
-  if (it == slots_.end()) {
+  const auto it = layout_.slots.find(name);
+  if (it == layout_.slots.end()) {
     return fail(ErrorCode::kInternal, "{}: tensor {} was not declared.", file_.path(),
                 in_quotes(name));
   }
-  Slot& slot = it->second;
+  const SafetensorsLayout::Slot& slot = it->second;
+  int64_t& written_bytes = written_bytes_[it->first];
   const auto piece_bytes = static_cast<int64_t>(piece.size());
-  if (piece_bytes > slot.size_bytes - slot.written_bytes) {
+  if (piece_bytes > slot.size_bytes - written_bytes) {
     return fail(ErrorCode::kInternal, "{}: tensor {} got {} bytes, expected {}.", file_.path(),
-                in_quotes(name), slot.written_bytes + piece_bytes, slot.size_bytes);
+                in_quotes(name), written_bytes + piece_bytes, slot.size_bytes);
   }
-  QUENCH_TRY_VOID(file_.write_at(slot.begin_bytes + slot.written_bytes, piece));
-  slot.written_bytes += piece_bytes;
+  QUENCH_TRY_VOID(file_.write_at(slot.begin_bytes + written_bytes, piece));
+  written_bytes += piece_bytes;
   return {};
 }
 
 Result<void> SafetensorsWriter::finish() {
-  for (const auto& [name, slot] : slots_) {
-    if (slot.written_bytes != slot.size_bytes) {
+  for (const auto& [name, slot] : layout_.slots) {
+    const int64_t written_bytes = written_bytes_[name];
+    if (written_bytes != slot.size_bytes) {
       return fail(ErrorCode::kInternal, "{}: tensor {} got {} bytes, expected {}.", file_.path(),
-                  in_quotes(name), slot.written_bytes, slot.size_bytes);
+                  in_quotes(name), written_bytes, slot.size_bytes);
     }
   }
   return file_.commit();

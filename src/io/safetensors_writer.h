@@ -25,6 +25,23 @@ struct NewTensor {
   std::vector<int64_t> shape;
 };
 
+// Where everything of a file with these tensors lies: the same for the same arguments.
+struct SafetensorsLayout {
+  struct Slot {
+    int64_t begin_bytes = 0;  // in the file
+    int64_t size_bytes = 0;
+  };
+  std::string head;  // the first bytes of the file: header length and header
+  int64_t file_bytes = 0;
+  std::map<std::string, Slot, std::less<>> slots;  // by tensor name
+};
+
+// `path` stands for the file in messages.
+Result<SafetensorsLayout> lay_out_safetensors(const std::string& path,
+                                              std::span<const NewTensor> tensors,
+                                              const std::map<std::string, std::string>& metadata = {
+                                                  {"format", "pt"}});
+
 class SafetensorsWriter {
  public:
   // {"format": "pt"}: transformers before 5 refuses files without it.
@@ -39,14 +56,9 @@ class SafetensorsWriter {
   Result<void> finish();
 
  private:
-  struct Slot {
-    int64_t begin_bytes = 0;  // in the file
-    int64_t size_bytes = 0;
-    int64_t written_bytes = 0;
-  };
-
   AtomicFile file_;
-  std::map<std::string, Slot, std::less<>> slots_;
+  SafetensorsLayout layout_;
+  std::map<std::string, int64_t, std::less<>> written_bytes_;  // by tensor name
 };
 
 }  // namespace quench

@@ -5,6 +5,7 @@
 
 #include "base/sha256.h"
 #include "base/version.h"
+#include "measure/eval/eval_json.h"
 
 namespace quench {
 namespace {
@@ -76,12 +77,6 @@ Json summary_json(const Summary& summary) {
           {"min", summary.min},
           {"max", summary.max},
           {"outliers", summary.outliers}};
-}
-
-Json kld_json(const EvalScores& scores) {
-  return {{"mean", scores.kld.mean},     {"ci95", {scores.kld.low, scores.kld.high}},
-          {"median", scores.kld_median}, {"p99", scores.kld_p99},
-          {"p999", scores.kld_p999},     {"max", scores.kld_max}};
 }
 
 Json choice_json(const Choice& choice) {
@@ -176,37 +171,8 @@ Json record_json(const Shootout& shootout, const ShootoutRow& row, const std::st
 }
 
 Json eval_json(const Shootout& shootout, const ShootoutRow& row) {
-  const Evaluation& evaluation = *shootout.evaluation;
-  const EvalScores& overall = row.scores->overall;
-  Json domains = Json::array();
-  for (const EvalScores& domain : row.scores->domains) {
-    domains.push_back({{"domain", domain.domain},
-                       {"scored", domain.scored},
-                       {"ppl", domain.ppl},
-                       {"kld", kld_json(domain)},
-                       {"top1_agreement", domain.top1_agreement}});
-  }
-  return {
-      {"schema", "quench.eval/1"},
-      {"model", model_json(row.model)},
-      {"reference", model_json(shootout.rows.front().model)},
-      {"text", evaluation.text_path},
-      {"text_sha256", evaluation.text_sha256},
-      {"tokens", evaluation.tokens},
-      {"max_tokens_per_domain", shootout.length.max_tokens_per_domain > 0
-                                    ? Json(shootout.length.max_tokens_per_domain)
-                                    : Json()},
-      {"scored", evaluation.scored},
-      {"context", evaluation.context},
-      {"stride", evaluation.stride},
-      {"convention", evaluation.convention()},
-      {"ppl", overall.ppl},
-      {"kld", kld_json(overall)},
-      {"top1_agreement", overall.top1_agreement},
-      {"accuracy", nullptr},
-      {"domains", domains},
-      {"noise_floor",
-       {{"kld_max", evaluation.noise_floor_max}, {"positions", evaluation.noise_floor_positions}}}};
+  return eval_json(*shootout.evaluation, *row.scores, model_json(row.model),
+                   model_json(shootout.rows.front().model), shootout.length.max_tokens_per_domain);
 }
 
 Json shootout_json(const Shootout& shootout, const std::string& time, const std::string& report) {

@@ -253,29 +253,6 @@ class Runs {
 
 }  // namespace
 
-Result<SessionOptions> session_for_profile(const SessionOptions& reference,
-                                           const std::string& profile) {
-  SessionOptions session = reference;
-  if (profile.ends_with(".json")) {
-    session.recipe_path = profile;
-    return session;
-  }
-  const bool is_name = profile.find('/') == std::string::npos;
-  if (const auto path = data_path(fmt::format("recipes/{}.json", profile)); is_name && path) {
-    session.recipe_path = *path;
-    return session;
-  }
-  if (find_format(profile) == nullptr) {
-    return fail(
-        ErrorCode::kNotFound,
-        "There is no recipe and no format \"{}\"; quench list names them, and the path of a "
-        "recipe file is good too.",
-        profile);
-  }
-  session.format = profile;
-  return session;
-}
-
 Result<void> run_shootout(const ShootoutOptions& options, Shootout& result) {
   result = {};
   Result<void> done = Runs(options, result).run();

@@ -69,9 +69,4 @@ struct Shootout {
 // Clears `result` and fills it as it goes: what is in it when an error comes back is measured.
 Result<void> run_shootout(const ShootoutOptions& options, Shootout& result);
 
-// A profile's name as a session's recipe file or format: NAME of recipes/NAME.json, the path of a
-// recipe file, or the name of a format.
-Result<SessionOptions> session_for_profile(const SessionOptions& reference,
-                                           const std::string& profile);
-
 }  // namespace quench

@@ -13,16 +13,20 @@ void observe(const ForwardContext& c, const char* name, int64_t layer, const flo
   c.op.worker.wait();
 }
 
+void rope_table(const ForwardContext& c) {
+  const Workspace& w = *c.work;
+  c.ops->rope_table(c.op, {w.positions, w.rope_table, c.model->rope_inv_freq, c.model->rope_scales,
+                           w.cos_sin, c.num_tokens, c.config().head_dim});
+}
+
 void embed(const ForwardContext& c) {
   const Workspace& w = *c.work;
-  const ModelConfig& config = c.config();
   const Weight& embedding = c.model->globals.weight(Role::kEmbedding);
   const TraceScope scope(c.op, "embed");
   embedding.kernel->gather(c.op, embedding, w.tokens, c.num_tokens, w.x);
-  c.ops->rope_table(c.op, {w.positions, w.rope_table, c.model->rope_inv_freq, c.model->rope_scales,
-                           w.cos_sin, c.num_tokens, config.head_dim});
+  rope_table(c);
   c.op.worker.wait();
-  observe(c, "embed", -1, w.x, c.num_tokens, config.hidden_size);
+  observe(c, "embed", -1, w.x, c.num_tokens, c.config().hidden_size);
 }
 
 void attention_block(const ForwardContext& c, int64_t layer_index) {
@@ -81,7 +85,7 @@ void ffn_block(const ForwardContext& c, int64_t layer_index) {
 namespace {
 
 // The chosen experts: rows sorted by expert, three grouped matmuls, weighted sum into x.
-void routed_experts(const ForwardContext& c, const Layer& layer) {
+void routed_experts(const ForwardContext& c, int64_t layer_index, const Layer& layer) {
   const Workspace& w = *c.work;
   const MoeConfig& moe = c.config().moe;
   const int64_t rows = c.num_tokens * moe.num_experts_per_tok;
@@ -97,6 +101,7 @@ void routed_experts(const ForwardContext& c, const Layer& layer) {
   c.op.worker.wait();
   c.ops->silu_mul(c.op, {w.gate, w.up, w.gate, rows * moe.moe_intermediate_size});
   c.op.worker.wait();
+  observe(c, "expert_down_input", layer_index, w.gate, rows, moe.moe_intermediate_size);
   const Weight* down[] = {&layer.weight(Role::kExpertDown)};
   float* const projected[] = {w.projected};
   run_matmul(c.op, {w.gate, down, projected, 1, rows, rows, w.expert_begin, nullptr});
@@ -107,7 +112,7 @@ void routed_experts(const ForwardContext& c, const Layer& layer) {
 }
 
 // x += sigmoid(shared_router . h) * ffn(h), h the same normed input as the experts'.
-void shared_expert(const ForwardContext& c, const Layer& layer) {
+void shared_expert(const ForwardContext& c, int64_t layer_index, const Layer& layer) {
   const Workspace& w = *c.work;
   run_matmuls(c.op,
               {&layer.weight(Role::kSharedGate), &layer.weight(Role::kSharedUp),
@@ -116,6 +121,8 @@ void shared_expert(const ForwardContext& c, const Layer& layer) {
   c.op.worker.wait();
   c.ops->silu_mul(c.op, {w.gate, w.up, w.gate, c.num_tokens * layer.weight(Role::kSharedGate).n});
   c.op.worker.wait();
+  observe(c, "shared_down_input", layer_index, w.gate, c.num_tokens,
+          layer.weight(Role::kSharedGate).n);
   run_matmul(c.op, layer.weight(Role::kSharedDown), w.gate, w.projected, c.num_tokens);
   c.op.worker.wait();
   c.ops->add(c.op, {w.x, w.projected, w.shared_logit, c.num_tokens, c.config().hidden_size});
@@ -132,8 +139,8 @@ void moe_block(const ForwardContext& c, int64_t layer_index) {
                          config.hidden_size, static_cast<float>(config.rms_norm_eps)});
   c.op.worker.wait();
   observe(c, "ffn_input", layer_index, w.normed, c.num_tokens, config.hidden_size);
-  routed_experts(c, layer);
-  if (config.moe.shared_expert_intermediate_size > 0) shared_expert(c, layer);
+  routed_experts(c, layer_index, layer);
+  if (config.moe.shared_expert_intermediate_size > 0) shared_expert(c, layer_index, layer);
 }
 
 void head(const ForwardContext& c) {
@@ -145,18 +152,20 @@ void head(const ForwardContext& c) {
                   static_cast<float>(c.config().rms_norm_eps)});
 }
 
+void decoder_layer(const ForwardContext& c, int64_t layer) {
+  const TraceScope scope(c.op, "layer", layer);
+  attention_block(c, layer);
+  if (c.config().is_sparse(layer)) {
+    moe_block(c, layer);
+  } else {
+    ffn_block(c, layer);
+  }
+  observe(c, "layer_output", layer, c.work->x, c.num_tokens, c.config().hidden_size);
+}
+
 void decoder_forward(const ForwardContext& c) {
   embed(c);
-  for (int64_t layer = 0; layer < c.config().num_hidden_layers; ++layer) {
-    const TraceScope scope(c.op, "layer", layer);
-    attention_block(c, layer);
-    if (c.config().is_sparse(layer)) {
-      moe_block(c, layer);
-    } else {
-      ffn_block(c, layer);
-    }
-    observe(c, "layer_output", layer, c.work->x, c.num_tokens, c.config().hidden_size);
-  }
+  for (int64_t layer = 0; layer < c.config().num_hidden_layers; ++layer) decoder_layer(c, layer);
   head(c);
 }
 

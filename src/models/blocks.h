@@ -49,6 +49,8 @@ struct ForwardContext {
 void observe(const ForwardContext& c, const char* name, int64_t layer, const float* data,
              int64_t rows, int64_t cols);
 
+// The step's rotary table.
+void rope_table(const ForwardContext& c);
 // tokens -> x, and the step's rotary table.
 void embed(const ForwardContext& c);
 // x += attention(norm(x)).
@@ -57,6 +59,8 @@ void attention_block(const ForwardContext& c, int64_t layer);
 void ffn_block(const ForwardContext& c, int64_t layer);
 // x += sum of the chosen experts, plus the shared expert where the config has one.
 void moe_block(const ForwardContext& c, int64_t layer);
+// One layer: attention, then FFN or experts.
+void decoder_layer(const ForwardContext& c, int64_t layer);
 // x -> logits of the wanted rows.
 void head(const ForwardContext& c);
 

@@ -220,7 +220,10 @@ Result<KvType> kv_type_by_name(const std::string& name) {
 
 Result<Recipe> recipe_for_format(const std::string& format) {
   if (!format.empty()) QUENCH_TRY_VOID(require_format(format));
-  return Recipe{format, format, {}};
+  Recipe recipe;
+  recipe.name = format;
+  recipe.default_format = format;
+  return recipe;
 }
 
 Result<Recipe> parse_recipe(const Json& json, const std::string& where) {
@@ -241,6 +244,16 @@ Result<Recipe> parse_recipe(const Json& json, const std::string& where) {
   };
   if (json.contains("default"))
     QUENCH_TRY_VOID(read_format(json["default"], recipe.default_format));
+  if (json.contains("algorithm")) {
+    if (!json["algorithm"].is_string()) return refuse("\"algorithm\" must be a name");
+    recipe.algorithm = json["algorithm"].get<std::string>();
+  }
+  if (json.contains("kld_budget")) {
+    const Json& budget = json["kld_budget"];
+    if (!budget.is_number() || budget.get<double>() < 0.0)
+      return refuse("\"kld_budget\" must be a number of nats per token");
+    recipe.kld_budget = budget.get<double>();
+  }
   if (!json.contains("roles")) return recipe;
   std::set<std::string> known;
   for (int r = 0; r < kNumRoles; ++r) {

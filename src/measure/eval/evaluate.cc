@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "measure/eval/continuation.h"
 #include "measure/eval/scores.h"
 
 namespace quench {
@@ -36,6 +37,7 @@ struct Position {
   double nll;
   double kld;
   bool agrees;
+  double dp;  // probability of the next token, less the reference's
 };
 
 // The positions of one domain: [model][position], and where its documents begin.
@@ -51,6 +53,7 @@ EvalScores summarize_positions(const std::string& domain, const std::vector<cons
   std::vector<Cluster> clusters;
   std::vector<double> divergences;
   double nll = 0.0;
+  double squared_dp = 0.0;
   int64_t agreements = 0;
   for (const Column* column : columns) {
     const std::vector<Position>& positions = column->models[model];
@@ -64,6 +67,7 @@ EvalScores summarize_positions(const std::string& domain, const std::vector<cons
         cluster.sum += positions[i].kld;
         ++cluster.count;
         nll += positions[i].nll;
+        squared_dp += positions[i].dp * positions[i].dp;
         agreements += positions[i].agrees ? 1 : 0;
         divergences.push_back(positions[i].kld);
       }
@@ -80,6 +84,7 @@ EvalScores summarize_positions(const std::string& domain, const std::vector<cons
   scores.kld_p999 = percentile(divergences, 99.9);
   scores.kld_max = *std::max_element(divergences.begin(), divergences.end());
   scores.top1_agreement = static_cast<double>(agreements) / count;
+  scores.rms_dp = std::sqrt(squared_dp / count);
   return scores;
 }
 
@@ -159,14 +164,16 @@ class Evaluator {
       return read_logits(logits[model].subspan(static_cast<size_t>(row) * vocab, vocab));
     };
     const LogitsRow reference = read(0);
-    column.models[0][at] = {negative_log_likelihood(reference, next), 0.0, true};
+    const double reference_nll = negative_log_likelihood(reference, next);
+    column.models[0][at] = {reference_nll, 0.0, true, 0.0};
     if (logits.size() == 1) return;
     probabilities(reference, p);
     for (size_t m = 1; m < logits.size(); ++m) {
       const LogitsRow candidate = read(m);
-      column.models[m][at] = {negative_log_likelihood(candidate, next),
-                              kl_divergence(reference, p, candidate),
-                              candidate.top1 == reference.top1};
+      const double nll = negative_log_likelihood(candidate, next);
+      column.models[m][at] = {nll, kl_divergence(reference, p, candidate),
+                              candidate.top1 == reference.top1,
+                              std::exp(-nll) - std::exp(-reference_nll)};
     }
   }
 
@@ -178,8 +185,11 @@ class Evaluator {
 Result<void> measure_noise_floor(const Session& reference, const EvalTexts& texts,
                                  const EvalOptions& options, int64_t rows, Evaluation& result) {
   Evaluator twice(reference, options);
+  const Session& other = options.noise != nullptr ? *options.noise : reference;
   QUENCH_TRY_VOID(twice.add(reference, rows));
-  QUENCH_TRY_VOID(twice.add(reference, rows));
+  QUENCH_TRY_VOID(twice.add(other, rows));
+  result.noise_floor_kernel =
+      options.noise != nullptr ? other.device().isa() : std::string("the same kernels");
   for (const EvalDomain& domain : texts.domains) {
     const std::vector<TokenId>& document = domain.documents.front();
     Column column;
@@ -188,10 +198,13 @@ Result<void> measure_noise_floor(const Session& reference, const EvalTexts& text
         cut_windows(static_cast<int64_t>(document.size()), result.context, result.stride);
     QUENCH_TRY_VOID(twice.run_window(document, windows.front(), column));
     for (const Position& position : column.models[1]) {
+      result.noise_floor_mean += position.kld;
       result.noise_floor_max = std::max(result.noise_floor_max, position.kld);
       ++result.noise_floor_positions;
     }
   }
+  if (result.noise_floor_positions > 0)
+    result.noise_floor_mean /= static_cast<double>(result.noise_floor_positions);
   return {};
 }
 
@@ -223,7 +236,30 @@ std::vector<EvalWindow> cut_windows(int64_t num_tokens, int64_t context, int64_t
   return windows;
 }
 
-std::string Evaluation::convention() const {
+std::vector<EvalWindow> cut_halves(int64_t num_tokens, int64_t context) {
+  std::vector<EvalWindow> windows;
+  for (int64_t begin = 0; begin + context <= num_tokens; begin += context)
+    windows.push_back({begin, begin + context / 2, begin + context});
+  return windows;
+}
+
+double Accuracy::percent() const {
+  return n > 0 ? 100.0 * static_cast<double>(correct) / static_cast<double>(n) : 0.0;
+}
+
+double Accuracy::standard_error() const {
+  const double p = percent() / 100.0;
+  return n > 0 ? 100.0 * std::sqrt(p * (1.0 - p) / static_cast<double>(n)) : 0.0;
+}
+
+std::string Evaluation::convention_text() const {
+  if (convention == EvalConvention::kHalves) {
+    return fmt::format(
+        "Documents are read in windows of {} tokens that follow each other; the second half of "
+        "each "
+        "is scored, and what does not fill a window is left out (the convention of llama.cpp).",
+        context);
+  }
   return fmt::format(
       "Documents are read one by one in windows of {} tokens that advance by {}; every token but a "
       "document's first is scored once, in the first window that holds it.",
@@ -243,6 +279,7 @@ Result<Evaluation> evaluate(const Session& reference, const std::vector<const Se
   }
   result.stride = options.stride > 0 ? std::min(options.stride, result.context - 1)
                                      : std::max<int64_t>(result.context / 2, 1);
+  result.convention = options.convention;
   result.text_path = texts.path;
   result.text_sha256 = texts.sha256;
   result.tokens = texts.num_tokens();
@@ -254,6 +291,11 @@ Result<Evaluation> evaluate(const Session& reference, const std::vector<const Se
   Evaluator evaluator(reference, options);
   QUENCH_TRY_VOID(evaluator.add(reference, rows));
   for (const Session* candidate : candidates) QUENCH_TRY_VOID(evaluator.add(*candidate, rows));
+  const auto cut = [&](int64_t length) {
+    return result.convention == EvalConvention::kHalves
+               ? cut_halves(length, result.context)
+               : cut_windows(length, result.context, result.stride);
+  };
   std::vector<Column> columns;
   int64_t done = 0;
   for (const EvalDomain& domain : texts.domains) {
@@ -262,7 +304,7 @@ Result<Evaluation> evaluate(const Session& reference, const std::vector<const Se
     for (const auto& document : domain.documents) {
       column.document_begin.push_back(column.models.front().size());
       const auto length = static_cast<int64_t>(document.size());
-      for (const EvalWindow& window : cut_windows(length, result.context, result.stride)) {
+      for (const EvalWindow& window : cut(length)) {
         QUENCH_TRY_VOID(evaluator.run_window(document, window, column));
       }
       done += length;
@@ -290,6 +332,11 @@ Result<Evaluation> evaluate(const Session& reference, const std::vector<const Se
     } else {
       result.candidates.push_back(std::move(scores));
     }
+  }
+  if (options.continuation_items > 0) {
+    std::vector<const Session*> sessions = {&reference};
+    sessions.insert(sessions.end(), candidates.begin(), candidates.end());
+    QUENCH_TRY_VOID(score_continuations(sessions, texts, options, result));
   }
   result.seconds = now_s() - start_s;
   return result;

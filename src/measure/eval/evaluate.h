@@ -5,18 +5,32 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/session.h"
-#include "measure/eval/texts.h"
 #include "measure/statistics.h"
+#include "text/documents.h"
 
 namespace quench {
 
+// How a text is cut into windows, and what of a window counts.
+enum class EvalConvention {
+  kSliding,  // windows overlap, every token is scored once (Hugging Face, "Perplexity of
+             // fixed-length models")
+  kHalves,   // windows follow each other and the second half of each is scored (llama.cpp's
+             // perplexity tool); what does not fill a window is left out
+};
+
 struct EvalOptions {
+  EvalConvention convention = EvalConvention::kSliding;
   int64_t context = 512;  // tokens per window; cut to what the models' plans allow
-  int64_t stride = 0;     // tokens by which a window advances; 0: half of the context
+  int64_t stride = 0;     // kSliding: tokens by which a window advances; 0: half of the context
+  int64_t continuation_items = 0;  // per domain; 0: no continuation test
+  // The reference again, by other kernels: its distance from the reference is the noise floor.
+  // Null: the reference is run a second time by the same kernels.
+  const Session* noise = nullptr;
   const std::atomic<bool>* stop = nullptr;
   std::function<void(int64_t done, int64_t total)> progress;  // in tokens
 };
@@ -31,6 +45,17 @@ struct EvalWindow {
 // before it, so that every token beyond the first window has at least context - stride tokens
 // before it (Hugging Face, "Perplexity of fixed-length models").
 std::vector<EvalWindow> cut_windows(int64_t num_tokens, int64_t context, int64_t stride);
+// kHalves: only whole windows, of which the second half counts.
+std::vector<EvalWindow> cut_halves(int64_t num_tokens, int64_t context);
+
+// Of a multiple-choice test: how often the right answer was the most probable.
+struct Accuracy {
+  int64_t correct = 0;
+  int64_t n = 0;
+
+  double percent() const;
+  double standard_error() const;  // of percent(), binomial
+};
 
 // Of one model on one domain, or on all.
 struct EvalScores {
@@ -45,6 +70,8 @@ struct EvalScores {
   double kld_p999 = 0.0;
   double kld_max = 0.0;
   double top1_agreement = 1.0;  // share of positions with the same most probable token
+  double rms_dp = 0.0;  // root mean square change of the probability of the text's next token
+  std::optional<Accuracy> accuracy;  // of the continuation test (measure/eval/continuation.h)
 };
 
 struct ModelScores {
@@ -61,13 +88,16 @@ struct Evaluation {
   int64_t stride = 0;
   ModelScores reference;
   std::vector<ModelScores> candidates;
-  // The reference against a second runner of itself, over the first window of every domain: what
+  // The reference against itself (EvalOptions::noise), over the first window of every domain: what
   // this measurement shows where there is nothing to show.
+  double noise_floor_mean = 0.0;
   double noise_floor_max = 0.0;
   int64_t noise_floor_positions = 0;
+  std::string noise_floor_kernel;  // "the same kernels", or the other's ISA level
   double seconds = 0.0;
+  EvalConvention convention = EvalConvention::kSliding;
 
-  std::string convention() const;
+  std::string convention_text() const;
 };
 
 // All sessions have the same vocabulary; their plans' max_seq_len limits the context.

@@ -61,7 +61,7 @@ std::string measured_how(const Shootout& shootout) {
       length.max_tokens_per_domain > 0
           ? fmt::format(", about {} of each", length.max_tokens_per_domain)
           : "",
-      evaluation.convention(), evaluation.noise_floor_max);
+      evaluation.convention_text(), evaluation.noise_floor_max);
   return text;
 }
 

@@ -1,4 +1,4 @@
-#include "measure/eval/texts.h"
+#include "text/documents.h"
 
 #include <algorithm>
 #include <filesystem>

@@ -1,0 +1,192 @@
+// quench quantize: a model made smaller, on disk.
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "apps/options.h"
+#include "apps/verbs.h"
+#include "base/clock.h"
+#include "quantize/quantize.h"
+
+namespace quench {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  quench quantize demo --profile balanced -o demo-balanced
+  quench quantize ~/models/Qwen2.5-7B --format int4 --algorithm gptq -o Qwen2.5-7B-int4
+  quench quantize ~/models/Qwen2.5-7B --profile compact --dry-run     the plan: bytes per role
+  quench quantize ~/models/Qwen2.5-7B --profile compact -o OUT --resume     after an interrupt
+
+A profile is a recipe: which format each role gets, by which algorithm, and how much loss is
+accepted. `quench list recipes` and `quench list algorithms` name them. OUT is a model directory
+that every verb takes as MODEL.)";
+
+struct QuantizeFlags {
+  QuantizeOptions options;
+  std::string profile;
+  std::string format;
+  bool dry_run = false;
+  bool json = false;
+};
+
+std::string size_text(int64_t bytes) {
+  return bytes < 10'000'000'000 ? fmt::format("{:.2f} MB", static_cast<double>(bytes) * 1e-6)
+                                : fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9);
+}
+
+// One line that rewrites itself on a terminal; elsewhere a line per unit.
+class ProgressLine {
+ public:
+  void show(const QuantizeOptions::Progress& at) {
+    const double passed_s = now_s() - start_s_;
+    const double rate = static_cast<double>(at.done_bytes - first_bytes_) / passed_s;
+    const double left_s =
+        rate > 0.0 ? static_cast<double>(at.total_bytes - at.done_bytes) / rate : 0.0;
+    const std::string line = fmt::format(
+        "{:>5.1f} %  {}  {:.3f} GB/s  {:.0f} s left  relative error {:.4f}",
+        100.0 * static_cast<double>(at.done_bytes) / static_cast<double>(at.total_bytes), at.unit,
+        rate * 1e-9, left_s, at.relative_error);
+    if (is_terminal_) {
+      std::fprintf(stderr, "\r\x1b[K%s", line.c_str());
+    } else if (at.unit != last_unit_) {
+      std::fprintf(stderr, "%s\n", line.c_str());
+    }
+    last_unit_ = at.unit;
+  }
+  void clear() const {
+    if (is_terminal_) std::fputs("\r\x1b[K", stderr);
+  }
+
+ private:
+  const bool is_terminal_ = ::isatty(STDERR_FILENO) != 0;
+  const double start_s_ = now_s();
+  const int64_t first_bytes_ = 0;
+  std::string last_unit_;
+};
+
+void print_plan(const QuantizeJob& job, const std::vector<QuantizedRole>& roles, bool with_errors) {
+  std::printf("%-14s %-12s %6s %12s %9s %8s", "role", "format", "count", "MB", "bits", "saved %");
+  if (with_errors) std::printf(" %10s", "rel. error");
+  std::printf("\n");
+  for (const QuantizedRole& role : roles) {
+    const double bits = 8.0 * static_cast<double>(role.bytes) / static_cast<double>(role.weights);
+    std::printf("%-14s %-12s %6lld %12.2f %9.3f %8.1f", role.role.c_str(), role.format.c_str(),
+                static_cast<long long>(role.count), static_cast<double>(role.bytes) * 1e-6, bits,
+                100.0 * (1.0 - bits / 16.0));
+    if (with_errors && role.squared_norm > 0.0) std::printf(" %10.4f", role.relative_error());
+    if (!role.fallback.empty()) std::printf("  (%s)", role.fallback.c_str());
+    std::printf("\n");
+  }
+  std::printf("\n%s: %s by %s, %s of %s as bf16, %.3f bits per weight, saved_fraction %.4f\n",
+              job.model->files.name.c_str(), job.recipe.name.c_str(), job.algorithm->name,
+              size_text(job.bytes).c_str(), size_text(job.source_bytes).c_str(),
+              job.bits_per_weight(), job.saved_fraction());
+}
+
+Json plan_json(const QuantizeJob& job, const std::vector<QuantizedRole>& roles) {
+  Json rows = Json::array();
+  for (const QuantizedRole& role : roles) {
+    rows.push_back(
+        {{"role", role.role},
+         {"format", role.format},
+         {"count", role.count},
+         {"weights", role.weights},
+         {"bytes", role.bytes},
+         {"fallback", role.fallback.empty() ? Json() : Json(role.fallback)},
+         {"relative_error", role.squared_norm > 0.0 ? Json(role.relative_error()) : Json()}});
+  }
+  return {{"schema", "quench.quantize/1"},
+          {"model", job.model->files.name},
+          {"recipe", job.recipe.name},
+          {"algorithm", job.algorithm->name},
+          {"bytes", job.bytes},
+          {"source_bytes", job.source_bytes},
+          {"bits_per_weight", job.bits_per_weight()},
+          {"saved_fraction", job.saved_fraction()},
+          {"roles", rows}};
+}
+
+Result<void> run(QuantizeFlags flags) {
+  QuantizeOptions& options = flags.options;
+  if (flags.profile.empty() == flags.format.empty()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "Give one of --profile (a recipe) and --format; quench list recipes and quench "
+                "list formats name them.");
+  }
+  options.profile = flags.profile.empty() ? flags.format : flags.profile;
+  if (options.out.empty() && !flags.dry_run) {
+    return fail(ErrorCode::kInvalidArgument,
+                "Where shall the model be written? Give -o DIR, or --dry-run for the plan alone.");
+  }
+  QUENCH_TRY(QuantizeJob job, plan_quantize(options));
+  if (flags.dry_run) {
+    const std::vector<QuantizedRole> roles = planned_roles(job);
+    if (flags.json) {
+      std::printf("%s\n", plan_json(job, roles).dump(1).c_str());
+    } else {
+      print_plan(job, roles, false);
+    }
+    return {};
+  }
+  install_interrupt_flag();
+  options.stop = &interrupt_flag();
+  ProgressLine line;
+  options.progress = [&](const QuantizeOptions::Progress& at) { line.show(at); };
+  auto report = run_quantize(options, job);
+  line.clear();
+  if (!report) return tl::unexpected(report.error());
+  if (flags.json) {
+    Json json = plan_json(job, report->roles);
+    json["out"] = options.out;
+    json["seconds"] = report->seconds;
+    json["calibration_tokens"] = report->calibration_tokens;
+    json["calibration_sha256"] =
+        report->calibration_sha256.empty() ? Json() : Json(report->calibration_sha256);
+    std::printf("%s\n", json.dump(1).c_str());
+    return {};
+  }
+  print_plan(job, report->roles, true);
+  if (report->calibration_tokens > 0) {
+    std::printf("Calibrated on %lld tokens.\n", static_cast<long long>(report->calibration_tokens));
+  }
+  if (report->resumed_units > 0) {
+    std::printf("%lld units were finished by an earlier run.\n",
+                static_cast<long long>(report->resumed_units));
+  }
+  std::printf("Wrote %s in %.1f s; try: quench run %s\n", options.out.c_str(), report->seconds,
+              options.out.c_str());
+  return {};
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app, Verb& chosen) {
+  auto flags = std::make_shared<QuantizeFlags>();
+  QuantizeOptions& options = flags->options;
+  CLI::App* verb = app.add_subcommand("quantize", "Make a model smaller, on disk");
+  verb->footer(kExamples);
+  verb->add_option("MODEL", options.session.model,
+                   "Model directory; \"demo\" is the model that ships")
+      ->capture_default_str();
+  verb->add_flag("--random-weights", options.session.random_weights,
+                 "Seeded weights in the shape of MODEL (a directory or an official name)");
+  verb->add_option("--layers", options.session.num_layers,
+                   "Only the first N layers, with --random-weights")
+      ->check(CLI::PositiveNumber);
+  verb->add_option("--profile,--recipe", flags->profile, "A recipe: a name, or the path of a file");
+  verb->add_option("--format", flags->format, "One format for all matrices");
+  verb->add_option("--algorithm", options.algorithm, "Instead of the recipe's; default rtn");
+  verb->add_option("--calibration", options.calibration,
+                   "Text file or directory (default: the texts that ship)");
+  verb->add_option("--calibration-tokens", options.calibration_tokens,
+                   "Use at most so many tokens of it; 0: all")
+      ->check(CLI::NonNegativeNumber);
+  verb->add_option("-o,--out", options.out, "The new model directory");
+  verb->add_flag("--resume", options.resume, "Go on with an interrupted job");
+  verb->add_flag("--dry-run", flags->dry_run, "Print the plan and write nothing");
+  verb->add_flag("--json", flags->json, "One JSON object on stdout");
+  add_device_options(*verb, options.session.device, options.session.device_options);
+  verb->callback([flags, &chosen] { chosen = [flags] { return run(*flags); }; });
+}
+
+}  // namespace quench

@@ -1,0 +1,199 @@
+#include "quantize/calibrate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/paths.h"
+#include "quantize/dense_parts.h"
+#include "text/documents.h"
+
+namespace quench {
+namespace {
+
+// Tokens of a text that are run together. Long enough for attention to be what it is in use.
+constexpr int64_t kWindow = 1024;
+constexpr int64_t kMinWindow = 16;
+// Rows that are multiplied at once: enough that adding the products up costs little beside them.
+constexpr int64_t kReduceRows = 4096;
+
+}  // namespace
+
+std::string calibration_input(const TensorSpec& spec) {
+  switch (spec.role) {
+    case Role::kQ:
+    case Role::kK:
+    case Role::kV:
+      return "attn_input";
+    case Role::kO:
+      return "o_input";
+    case Role::kGate:
+    case Role::kUp:
+    case Role::kSharedGate:
+    case Role::kSharedUp:
+    case Role::kExpertGate:
+    case Role::kExpertUp:
+      return "ffn_input";
+    case Role::kDown:
+      return "down_input";
+    case Role::kSharedDown:
+      return "shared_down_input";
+    case Role::kExpertDown:
+      return fmt::format("expert_down_input {}", spec.expert);
+    case Role::kEmbedding:  // matters only where it is the head as well
+    case Role::kHead:
+      return "head_input";
+    default:
+      return "";
+  }
+}
+
+Result<std::unique_ptr<Calibration>> Calibration::open(const QuantizeOptions& options,
+                                                       const QuantizeJob& job) {
+  const ModelFiles& files = job.model->files;
+  auto calibration = std::unique_ptr<Calibration>(new Calibration);
+  calibration->needs_ = job.algorithm->needs;
+  calibration->model_ = job.model.get();
+  QUENCH_TRY(const Tokenizer tokenizer, load_tokenizer(files));
+  QUENCH_TRY(const ChatTemplate chat_template, load_chat_template(files, ""));
+  std::string path = options.calibration;
+  if (path.empty()) {
+    QUENCH_TRY(path, data_path("texts/calibration"));
+  }
+  QUENCH_TRY(EvalTexts texts, load_eval_texts(path, tokenizer, chat_template));
+  limit_tokens(texts, options.calibration_tokens);
+  calibration->sha256_ = texts.sha256;
+  const int64_t window = std::min(kWindow, files.config.max_position_embeddings);
+  QUENCH_TRY(calibration->runner_,
+             LayerRunner::create(*files.family, files.config, *job.model->source,
+                                 *job.model->device, window));
+  for (const EvalDomain& domain : texts.domains) {
+    for (const std::vector<TokenId>& document : domain.documents) {
+      const std::span<const TokenId> ids(document);
+      for (size_t begin = 0; begin < ids.size(); begin += static_cast<size_t>(window)) {
+        const auto part =
+            ids.subspan(begin, std::min(ids.size() - begin, static_cast<size_t>(window)));
+        if (begin > 0 && part.size() < kMinWindow) continue;
+        QUENCH_TRY_VOID(calibration->runner_->add_text(part));
+      }
+    }
+  }
+  calibration->runner_->finish_texts();
+  return calibration;
+}
+
+void Calibration::run_layer(const Observer* observer) {
+  for (int64_t text = 0; text < runner_->num_texts(); ++text) {
+    runner_->run(text, observer);
+    reduce(kReduceRows);
+  }
+  reduce(1);
+}
+
+Result<void> Calibration::collect(int64_t layer) {
+  const int64_t end = layer < 0 ? runner_->config().num_hidden_layers : layer;
+  // Layers that an earlier run finished are passed through again.
+  for (; next_layer_ < end; ++next_layer_) {
+    QUENCH_TRY_VOID(runner_->load(next_layer_));
+    run_layer(nullptr);
+  }
+  stats_.clear();
+  waiting_.clear();
+  if (layer < 0) return collect_head_input();
+  QUENCH_TRY_VOID(runner_->load(layer));
+  ++next_layer_;
+  const Observer observer = [&](const char* name, int64_t, const float* data, int64_t rows,
+                                int64_t cols) { observe(name, data, rows, cols); };
+  run_layer(&observer);
+  finish_sums();
+  return {};
+}
+
+Result<void> Calibration::collect_head_input() {
+  const auto& vectors = model_->plan.vectors;
+  const auto norm = std::find_if(vectors.begin(), vectors.end(), [](const PlannedVector& vector) {
+    return vector.source.role == Role::kFinalNorm;
+  });
+  const auto hidden = static_cast<size_t>(runner_->config().hidden_size);
+  std::vector<float> weight(hidden);
+  QUENCH_TRY_VOID(model_->source->read_rows(norm->source, 0, 1, weight.data()));
+  std::vector<float> normed;
+  for (int64_t text = 0; text < runner_->num_texts(); ++text) {
+    const std::span<const float> x = runner_->hidden(text);
+    normed.resize(x.size());
+    for (size_t begin = 0; begin < x.size(); begin += hidden) {
+      double squares = 0.0;
+      for (size_t i = begin; i < begin + hidden; ++i) squares += static_cast<double>(x[i]) * x[i];
+      const auto scale = static_cast<float>(
+          1.0 / std::sqrt(squares / static_cast<double>(hidden) + runner_->config().rms_norm_eps));
+      for (size_t i = 0; i < hidden; ++i) normed[begin + i] = x[begin + i] * scale * weight[i];
+    }
+    add("head_input", normed.data(), static_cast<int64_t>(x.size() / hidden),
+        static_cast<int64_t>(hidden));
+    reduce(kReduceRows);
+  }
+  reduce(1);
+  finish_sums();
+  return {};
+}
+
+void Calibration::finish_sums() {
+  for (auto& [input, stats] : stats_) {
+    const float factor = stats.tokens > 0 ? 1.0f / static_cast<float>(stats.tokens) : 0.0f;
+    for (auto* sums : {&stats.mean_square, &stats.mean_abs, &stats.second_moment}) {
+      for (float& sum : *sums) sum *= factor;
+    }
+  }
+}
+
+void Calibration::reduce(int64_t min_rows) {
+  for (auto& [input, rows] : waiting_) {
+    InputStats& stats = stats_[input];
+    const auto cols = static_cast<int64_t>(stats.mean_square.size());
+    const int64_t count = static_cast<int64_t>(rows.size()) / cols;
+    if (count < min_rows) continue;
+    stats.second_moment.resize(static_cast<size_t>(cols * cols));
+    add_second_moment(*model_->device, rows.data(), count, cols, stats.second_moment);
+    rows.clear();
+  }
+}
+
+// Called by one worker while the others wait, so it cannot use the team.
+void Calibration::observe(const char* name, const float* data, int64_t rows, int64_t cols) {
+  if (std::strcmp(name, "layer_output") == 0) return;
+  if (std::strcmp(name, "expert_down_input") != 0) {
+    add(name, data, rows, cols);
+    return;
+  }
+  const int32_t* begin = runner_->workspace().expert_begin;
+  for (int64_t e = 0; e < runner_->config().moe.num_experts; ++e) {
+    add(fmt::format("{} {}", name, e), data + begin[e] * cols, begin[e + 1] - begin[e], cols);
+  }
+}
+
+void Calibration::add(const std::string& input, const float* data, int64_t rows, int64_t cols) {
+  InputStats& stats = stats_[input];
+  const auto k = static_cast<size_t>(cols);
+  stats.mean_square.resize(k);
+  stats.mean_abs.resize(k);
+  stats.tokens += rows;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (size_t i = 0; i < k; ++i) {
+      const float x = data[r * cols + static_cast<int64_t>(i)];
+      stats.mean_square[i] += x * x;
+      stats.mean_abs[i] += std::fabs(x);
+    }
+  }
+  if (needs_ != Needs::kSecondMoment) return;
+  std::vector<float>& waiting = waiting_[input];
+  waiting.insert(waiting.end(), data, data + rows * cols);
+}
+
+const InputStats* Calibration::stats(const TensorSpec& spec) const {
+  // A row of an embedding that is only looked up is read as it is: no input weighs its errors.
+  if (spec.role == Role::kEmbedding && !runner_->config().tie_word_embeddings) return nullptr;
+  const auto it = stats_.find(calibration_input(spec));
+  return it == stats_.end() ? nullptr : &it->second;
+}
+
+}  // namespace quench

@@ -1,0 +1,51 @@
+// Calibration: what the inputs of a model's matrices look like on real text. Texts are run layer by
+// layer with the original weights; a layer's inputs are reduced to the sums that an algorithm asks
+// for and forgotten. Owns the hidden states of its texts. One thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "engine/layer_runner.h"
+#include "quantize/quantize.h"
+
+namespace quench {
+
+// Which input feeds a matrix: matrices of one layer with the same name share it. Empty: none that
+// calibration sees (the embedding).
+std::string calibration_input(const TensorSpec& spec);
+
+class Calibration {
+ public:
+  static Result<std::unique_ptr<Calibration>> open(const QuantizeOptions& options,
+                                                   const QuantizeJob& job);
+
+  const std::string& text_sha256() const { return sha256_; }
+  int64_t num_tokens() const { return runner_->num_tokens(); }
+
+  // Runs layer `layer` after all before it; layers must be asked for in ascending order, and the
+  // head's input (layer -1) last.
+  Result<void> collect(int64_t layer);
+  // Of the layer that was collected last; null for inputs that were not seen.
+  const InputStats* stats(const TensorSpec& spec) const;
+
+ private:
+  void run_layer(const Observer* observer);
+  Result<void> collect_head_input();
+  void finish_sums();
+  void observe(const char* name, const float* data, int64_t rows, int64_t cols);
+  void add(const std::string& input, const float* data, int64_t rows, int64_t cols);
+  // Moves the waiting rows of inputs with at least `min_rows` into their second moments.
+  void reduce(int64_t min_rows);
+
+  std::string sha256_;
+  std::unique_ptr<LayerRunner> runner_;
+  Needs needs_ = Needs::kMeans;
+  const PlannedModel* model_ = nullptr;
+  int64_t next_layer_ = 0;
+  std::map<std::string, InputStats> stats_;            // sums until collect() divides them
+  std::map<std::string, std::vector<float>> waiting_;  // rows for the second moments
+};
+
+}  // namespace quench

@@ -1,0 +1,54 @@
+// Quantization algorithms: how the numbers of a matrix become the codes of a Format. One file each
+// in this folder; the build finds them. An algorithm prepares an Encoder once for all matrices that
+// share an input (what it learned from calibration texts is about inputs, not about weights), and
+// the encoder then takes rows, which no algorithm here couples.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "devices/device.h"
+#include "formats/format.h"
+
+namespace quench {
+
+// What calibration saw of the input x of a matrix, over all its tokens.
+struct InputStats {
+  int64_t tokens = 0;                // 0: no token ever came here (an expert that was never chosen)
+  std::vector<float> mean_square;    // [cols] mean of x[i]^2
+  std::vector<float> mean_abs;       // [cols] mean of |x[i]|
+  std::vector<float> second_moment;  // [cols, cols] mean of x[i] x[j]; only where it was asked for
+};
+
+enum class Needs {
+  kNothing,       // data-free
+  kMeans,         // mean_square and mean_abs
+  kSecondMoment,  // these and second_moment
+};
+
+class Encoder {
+ public:
+  virtual ~Encoder() = default;
+  // rows [num_rows, cols] f32 become tiles in `first`, the planes at the first row. num_rows is a
+  // multiple of the format's tile_rows. Any thread.
+  virtual void encode(const float* rows, int64_t num_rows, const Planes& first) const = 0;
+};
+
+struct Algorithm {
+  const char* name;
+  const char* description;
+  Needs needs;
+  // Formats with a tile of several rows, or without encode, may not suit every algorithm.
+  bool (*accepts)(const Format& format);
+  // stats: null for data-free algorithms. `device` lends its team; the encoder may not keep it.
+  Result<std::unique_ptr<Encoder>> (*prepare)(const Format& format, int64_t cols,
+                                              const InputStats* stats, Device& device);
+};
+
+std::span<const Algorithm* const> all_algorithms();
+Result<const Algorithm*> require_algorithm(std::string_view name);
+
+}  // namespace quench

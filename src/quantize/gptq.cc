@@ -1,0 +1,237 @@
+// gptq: error feedback. A column is rounded after the errors of the columns before it were carried
+// over to it, as far as the inputs are correlated. With the second moment H = U D U^T of the inputs
+// (U upper triangular with ones on the diagonal), column j is rounded from
+//   w_j + sum over i < j of (w_i - q_i) U_ij
+// which minimises the output's squared error column by column. This form, LDLQ (Chee, Cai, Kuleshov
+// and De Sa 2023, QuIP, section 3), gives what GPTQ (Frantar et al. 2022) gives and needs no
+// inverse.
+//
+// Grid formats are rounded column by column, their scales chosen when a tile begins; other formats
+// tile by tile, with feedback between the tiles.
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "quantize/dense_parts.h"
+#include "quantize/grid_parts.h"
+
+namespace quench {
+namespace {
+
+constexpr int64_t kPanel = 128;  // columns between two products with all errors so far
+// Added to the diagonal, as a share of its mean: what calibration did not see must not cost
+// everything (the value that GPTQ uses), and more of it while the factorization fails.
+constexpr float kDamping = 0.01f;
+constexpr float kMaxDamping = 1.0f;
+
+class GptqEncoder : public Encoder {
+ public:
+  GptqEncoder(const Format& format, int64_t cols) : format_(format), cols_(cols), levels_(format) {
+    panel_ = std::max(kPanel, format.tile_cols);
+    step_ = is_writable_grid(format) ? 1 : format.tile_width(cols);
+  }
+
+  Result<void> factor(const InputStats& stats, Device& device) {
+    std::vector<float> u;
+    d_.resize(static_cast<size_t>(cols_));
+    double mean = 0.0;
+    for (int64_t i = 0; i < cols_; ++i)
+      mean += stats.second_moment[static_cast<size_t>(i * cols_ + i)];
+    mean /= static_cast<double>(cols_);
+    if (mean <= 0.0) mean = 1.0;
+    for (float damping = kDamping;; damping *= 10.0f) {
+      u = stats.second_moment;
+      for (int64_t i = 0; i < cols_; ++i)
+        u[static_cast<size_t>(i * cols_ + i)] += damping * static_cast<float>(mean);
+      if (factor_udu(device, u, cols_, d_)) break;
+      if (damping >= kMaxDamping) {
+        return fail(ErrorCode::kInternal,
+                    "The second moment of {} inputs is not positive definite, even with {} of its "
+                    "mean added; more calibration text may help.",
+                    cols_, damping);
+      }
+      spdlog::info("second moment of {} inputs: damping {} does not suffice", cols_, damping);
+    }
+    // Per panel: the feedback from all columns before it, and that inside it.
+    for (int64_t begin = 0; begin < cols_; begin += panel_) {
+      const int64_t width = std::min(panel_, cols_ - begin);
+      std::vector<float> inside(static_cast<size_t>(width * width));
+      for (int64_t i = 0; i < width; ++i) {
+        for (int64_t j = i + 1; j < width; ++j) {
+          inside[static_cast<size_t>(i * width + j)] =
+              u[static_cast<size_t>((begin + i) * cols_ + begin + j)];
+        }
+      }
+      inside_.push_back(std::move(inside));
+      if (begin == 0) continue;
+      std::vector<float> before(static_cast<size_t>(width * begin));
+      for (int64_t i = 0; i < begin; ++i) {
+        for (int64_t j = 0; j < width; ++j)
+          before[static_cast<size_t>(j * begin + i)] =
+              u[static_cast<size_t>(i * cols_ + begin + j)];
+      }
+      before_.emplace_back(device, before.data(), width, begin, begin);
+    }
+    return {};
+  }
+
+  void encode(const float* rows, int64_t num_rows, const Planes& first) const override {
+    for (int64_t r = 0; r < num_rows; r += kPackRows) {
+      const int64_t count = std::min(kPackRows, num_rows - r);
+      encode_block(rows + r * cols_, count, format_.row_planes(first, r, cols_));
+    }
+  }
+
+ private:
+  // A panel of a block of rows, column-major: value of row r in column j at [j * num_rows + r].
+  struct Panel {
+    int64_t begin;
+    int64_t width;
+    int64_t num_rows;
+    std::vector<float> target;  // the weights plus what the errors before them ask for
+    std::vector<float> error;   // weight - stored value
+  };
+
+  void encode_block(const float* rows, int64_t num_rows, const Planes& first) const {
+    std::vector<float> errors(static_cast<size_t>(num_rows * cols_));  // [num_rows, begin], compact
+    std::vector<float> all_errors(errors.size());                      // [num_rows, cols]
+    std::vector<float> feedback(static_cast<size_t>(num_rows * panel_));
+    std::vector<GridChoice> choices(static_cast<size_t>(num_rows));
+    std::vector<uint8_t> codes(static_cast<size_t>(num_rows * cols_));
+    for (int64_t p = 0, begin = 0; begin < cols_; ++p, begin += panel_) {
+      Panel panel = {begin, std::min(panel_, cols_ - begin), num_rows, {}, {}};
+      if (begin > 0) {
+        for (int64_t r = 0; r < num_rows; ++r)
+          std::copy_n(all_errors.data() + r * cols_, begin, errors.data() + r * begin);
+        before_[static_cast<size_t>(p - 1)].multiply(OpContext{}, errors.data(), num_rows,
+                                                     feedback.data());
+      }
+      const auto size = static_cast<size_t>(panel.width * num_rows);
+      panel.target.resize(size);
+      panel.error.resize(size);
+      for (int64_t r = 0; r < num_rows; ++r) {
+        for (int64_t j = 0; j < panel.width; ++j) {
+          const float fed = begin > 0 ? feedback[static_cast<size_t>(r * panel.width + j)] : 0.0f;
+          panel.target[static_cast<size_t>(j * num_rows + r)] = rows[r * cols_ + begin + j] + fed;
+        }
+      }
+      for (int64_t j = 0; j < panel.width; j += step_) {
+        const int64_t width = std::min(step_, panel.width - j);
+        if (is_writable_grid(format_)) {
+          round_column(rows, panel, j, choices, codes, first);
+        } else {
+          round_tile(rows, panel, j, width, first);
+        }
+        carry(panel, j, width, inside_[static_cast<size_t>(p)]);
+      }
+      for (int64_t r = 0; r < num_rows; ++r) {
+        for (int64_t j = 0; j < panel.width; ++j) {
+          all_errors[static_cast<size_t>(r * cols_ + begin + j)] =
+              panel.error[static_cast<size_t>(j * num_rows + r)];
+        }
+      }
+    }
+  }
+
+  // Scales where a tile begins, then the codes of one column.
+  void round_column(const float* rows, Panel& panel, int64_t j, std::vector<GridChoice>& choices,
+                    std::vector<uint8_t>& codes, const Planes& first) const {
+    const int64_t n = panel.num_rows;
+    const int64_t column = panel.begin + j;
+    const int64_t width = format_.tile_width(cols_);
+    if (column % width == 0) {
+      std::vector<float> tile(static_cast<size_t>(width));
+      for (int64_t r = 0; r < n; ++r) {
+        // A tile that is wider than a panel is judged by its weights alone.
+        for (int64_t i = 0; i < width; ++i) {
+          tile[static_cast<size_t>(i)] = j + i < panel.width
+                                             ? panel.target[static_cast<size_t>((j + i) * n + r)]
+                                             : rows[r * cols_ + column + i];
+        }
+        choices[static_cast<size_t>(r)] = levels_.choose(tile.data(), d_.data() + column, width);
+      }
+    }
+    for (int64_t r = 0; r < n; ++r) {
+      const GridChoice& choice = choices[static_cast<size_t>(r)];
+      const auto at = static_cast<size_t>(j * n + r);
+      const uint8_t code = levels_.nearest(choice, panel.target[at]);
+      codes[static_cast<size_t>(r * cols_ + column)] = code;
+      panel.error[at] = rows[r * cols_ + column] - levels_.value(choice, code);
+    }
+    if ((column + 1) % width != 0) return;
+    for (int64_t r = 0; r < n; ++r) {
+      const GridChoice& choice = choices[static_cast<size_t>(r)];
+      const int64_t begin = column + 1 - width;
+      format_.grid.write(format_, codes.data() + r * cols_ + begin, width, choice.scale,
+                         choice.zero, tile_planes(first, r, begin));
+    }
+  }
+
+  void round_tile(const float* rows, Panel& panel, int64_t j, int64_t width,
+                  const Planes& first) const {
+    const int64_t n = panel.num_rows;
+    std::vector<float> tile(static_cast<size_t>(width));
+    for (int64_t r = 0; r < n; ++r) {
+      for (int64_t i = 0; i < width; ++i)
+        tile[static_cast<size_t>(i)] = panel.target[static_cast<size_t>((j + i) * n + r)];
+      const Planes to = tile_planes(first, r, panel.begin + j);
+      format_.encode(format_, tile.data(), width, width, to);
+      ConstPlanes from{};
+      std::copy(to.begin(), to.end(), from.begin());
+      format_.decode(format_, from, width, tile.data(), width);
+      for (int64_t i = 0; i < width; ++i) {
+        panel.error[static_cast<size_t>((j + i) * n + r)] =
+            rows[r * cols_ + panel.begin + j + i] - tile[static_cast<size_t>(i)];
+      }
+    }
+  }
+
+  // The errors of columns [j, j + width) of the panel, on to the columns after them.
+  static void carry(Panel& panel, int64_t j, int64_t width, const std::vector<float>& inside) {
+    const int64_t n = panel.num_rows;
+    for (int64_t i = j; i < j + width; ++i) {
+      const float* error = panel.error.data() + i * n;
+      for (int64_t to = j + width; to < panel.width; ++to) {
+        const float factor = inside[static_cast<size_t>(i * panel.width + to)];
+        float* target = panel.target.data() + to * n;
+        for (int64_t r = 0; r < n; ++r) target[r] += factor * error[r];
+      }
+    }
+  }
+
+  Planes tile_planes(const Planes& first, int64_t row, int64_t column) const {
+    Planes tile = format_.row_planes(first, row, cols_);
+    const int64_t width = format_.tile_width(cols_);
+    for (size_t p = 0; p < format_.planes.size(); ++p)
+      tile[p] += format_.plane_bytes(static_cast<int>(p), 1, width) * (column / width);
+    return tile;
+  }
+
+  const Format& format_;
+  int64_t cols_;
+  GridLevels levels_;
+  int64_t panel_ = kPanel;
+  int64_t step_ = 1;
+  std::vector<float> d_;                    // [cols]
+  std::vector<std::vector<float>> inside_;  // per panel [width, width], rows before columns
+  std::vector<PackedMatrix> before_;        // per panel but the first [width, begin]
+};
+
+bool accepts(const Format& format) {
+  return is_writable_grid(format) || (format.tile_rows == 1 && format.tile_cols > 0);
+}
+
+Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols,
+                                         const InputStats* stats, Device& device) {
+  auto encoder = std::make_unique<GptqEncoder>(format, cols);
+  QUENCH_TRY_VOID(encoder->factor(*stats, device));
+  return encoder;
+}
+
+}  // namespace
+
+extern const Algorithm gptq_algorithm;
+const Algorithm gptq_algorithm = {"gptq", "error feedback between columns (GPTQ, LDLQ)",
+                                  Needs::kSecondMoment, accepts, prepare};
+
+}  // namespace quench

@@ -1,0 +1,48 @@
+// Choosing scale and zero of one tile of a Grid format: value = scale * (level[code] - zero). The
+// search minimises the weighted squared error over candidate scales, each refined by least squares
+// for the codes it gives. Pure functions; any thread.
+#pragma once
+
+#include <cstdint>
+
+#include "quantize/encoder.h"
+
+namespace quench {
+
+struct GridChoice {
+  float scale = 0.0f;  // as stored
+  uint8_t zero = 0;
+};
+
+// A format's levels, ready for rounding.
+class GridLevels {
+ public:
+  explicit GridLevels(const Format& format);
+
+  // x [cols]; importance [cols], or null for 1 each.
+  GridChoice choose(const float* x, const float* importance, int64_t cols) const;
+  // The code whose value is nearest to x.
+  uint8_t nearest(const GridChoice& choice, float x) const;
+  float value(const GridChoice& choice, uint8_t code) const {
+    return choice.scale * (level(code) - static_cast<float>(choice.zero));
+  }
+
+ private:
+  float level(uint8_t code) const {
+    return format_.grid.levels != nullptr ? format_.grid.levels[code] : static_cast<float>(code);
+  }
+  // Codes for the choice, then the least-squares scale for them; returns the weighted error.
+  double refine(const float* x, const float* importance, int64_t cols, GridChoice& choice) const;
+
+  const Format& format_;
+  int max_code_;
+};
+
+// Whether an algorithm may choose the codes of the format itself.
+bool is_writable_grid(const Format& format);
+
+// Chooses every tile on its own. stats: null for errors that count alike.
+std::unique_ptr<Encoder> make_search_encoder(const Format& format, int64_t cols,
+                                             const InputStats* stats);
+
+}  // namespace quench

@@ -1,0 +1,130 @@
+// The plan of a quantization: which tensor of the output is what, and how large.
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "quantize/quantize.h"
+
+namespace quench {
+namespace {
+
+bool is_float(const Format& format) {
+  return format.name == "f32" || format.name == "f16" || format.name == "bf16";
+}
+
+Result<void> refuse_quantized(const PlannedModel& model) {
+  if (!model.files.checkpoint || model.files.checkpoint->quantization_config() == nullptr)
+    return {};
+  return fail(ErrorCode::kInvalidArgument,
+              "{}: the model is quantized already; quantizing it again would add one loss to "
+              "another. Give the original model.",
+              model.files.dir);
+}
+
+class JobPlanner {
+ public:
+  explicit JobPlanner(QuantizeJob& job) : job_(job) {}
+
+  void add_matrix(const PlannedMatrix& matrix) {
+    for (const TensorSpec& spec : matrix.sources) add(spec, matrix.format, matrix.fallback);
+  }
+  void add_vector(const PlannedVector& vector) {
+    add(vector.source, job_.model->source->stored_format(vector.source), "");
+  }
+
+ private:
+  void add(TensorSpec spec, const Format* format, const std::string& fallback) {
+    if (!seen_.insert(spec.name).second) return;  // a further block of a fused tensor
+    if (spec.file_rows > 0) spec.rows = spec.file_rows;
+    spec.row_begin = 0;
+    QuantizeItem item;
+    item.format = format;
+    item.is_quantized = !is_float(*format);
+    item.fallback = fallback;
+    const int64_t weights = spec.rows * spec.cols;
+    item.source_bytes = weights * 2;
+    item.bytes = format->matrix_bytes(spec.rows, spec.cols);
+    job_.num_weights += weights;
+    job_.source_bytes += item.source_bytes;
+    job_.bytes += item.bytes;
+    QuantizeUnit& unit = unit_of(spec.layer);
+    item.spec = std::move(spec);
+    unit.items.push_back(std::move(item));
+  }
+
+  QuantizeUnit& unit_of(int64_t layer) {
+    const auto [it, is_new] = unit_of_layer_.emplace(layer, job_.units.size());
+    if (is_new) {
+      job_.units.push_back(
+          {layer < 0 ? std::string("globals") : fmt::format("layer {}", layer), layer, {}});
+    }
+    return job_.units[it->second];
+  }
+
+  QuantizeJob& job_;
+  std::set<std::string> seen_;
+  std::map<int64_t, size_t> unit_of_layer_;
+};
+
+}  // namespace
+
+double QuantizeJob::saved_fraction() const {
+  return 1.0 - static_cast<double>(bytes) / static_cast<double>(source_bytes);
+}
+
+double QuantizeJob::bits_per_weight() const {
+  return 8.0 * static_cast<double>(bytes) / static_cast<double>(num_weights);
+}
+
+Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
+  QuantizeJob job;
+  QUENCH_TRY(const SessionOptions session, session_for_profile(options.session, options.profile));
+  QUENCH_TRY(job.recipe, session_recipe(session));
+  if (!options.algorithm.empty()) job.recipe.algorithm = options.algorithm;
+  QUENCH_TRY(job.algorithm, require_algorithm(job.recipe.algorithm));
+  QUENCH_TRY(job.model, plan_model(session, Weights::kRequired));
+  QUENCH_TRY_VOID(refuse_quantized(*job.model));
+  JobPlanner planner(job);
+  for (const PlannedMatrix& matrix : job.model->plan.matrices) planner.add_matrix(matrix);
+  for (const PlannedVector& vector : job.model->plan.vectors) planner.add_vector(vector);
+  // Ascending, and what belongs to no layer last: the head's input comes after all layers.
+  std::sort(job.units.begin(), job.units.end(), [](const QuantizeUnit& a, const QuantizeUnit& b) {
+    return static_cast<uint64_t>(a.layer) < static_cast<uint64_t>(b.layer);
+  });
+  for (const QuantizedRole& role : planned_roles(job)) {
+    const Format& format = **require_format(role.format);
+    if (is_float(format) || job.algorithm->accepts(format)) continue;
+    return fail(ErrorCode::kInvalidArgument,
+                "The algorithm {} does not suit the format {}; {} does.", job.algorithm->name,
+                format.name, "rtn");
+  }
+  return job;
+}
+
+std::vector<QuantizedRole> planned_roles(const QuantizeJob& job) {
+  std::vector<QuantizedRole> roles;
+  for (const QuantizeUnit& unit : job.units) {
+    for (const QuantizeItem& item : unit.items) {
+      const RoleRow& row = role_row(item.spec.role);
+      const std::string name = row.is_matrix ? row.name : "norms, biases";
+      auto it = std::find_if(roles.begin(), roles.end(), [&](const QuantizedRole& role) {
+        return role.role == name && role.format == item.format->name;
+      });
+      if (it == roles.end()) {
+        roles.push_back({name, item.format->name, item.fallback});
+        it = roles.end() - 1;
+      }
+      ++it->count;
+      it->weights += item.spec.rows * item.spec.cols;
+      it->bytes += item.bytes;
+    }
+  }
+  return roles;
+}
+
+double QuantizedRole::relative_error() const {
+  return squared_norm > 0.0 ? std::sqrt(squared_error / squared_norm) : 0.0;
+}
+
+}  // namespace quench

@@ -1,0 +1,331 @@
+#include "quantize/quantize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <mutex>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "io/checkpoint_writer.h"
+#include "quantize/calibrate.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Changes when the same input begins to give other bytes, so that no job is resumed across it.
+constexpr int kRevision = 1;
+// Weights that a worker encodes at a time.
+constexpr int64_t kBlockWeights = int64_t{1} << 20;
+
+Dtype float_dtype(const Format& format) {
+  return format.name == "f32" ? Dtype::kF32 : format.name == "f16" ? Dtype::kF16 : Dtype::kBF16;
+}
+
+std::string plane_name(const QuantizeItem& item, size_t plane) {
+  return fmt::format("{}.{}.{}", item.spec.name, item.format->name,
+                     item.format->planes[plane].name);
+}
+
+std::vector<NewTensor> output_tensors(const QuantizeItem& item) {
+  const TensorSpec& spec = item.spec;
+  if (!item.is_quantized) {
+    std::vector<int64_t> shape = {spec.rows, spec.cols};
+    if (!role_row(spec.role).is_matrix) shape = {spec.rows * spec.cols};
+    return {{spec.name, float_dtype(*item.format), shape}};
+  }
+  std::vector<NewTensor> tensors;
+  const int64_t tile_rows = spec.rows / item.format->tile_rows;
+  for (size_t p = 0; p < item.format->planes.size(); ++p) {
+    const int64_t bytes = item.format->plane_bytes(static_cast<int>(p), spec.rows, spec.cols);
+    tensors.push_back({plane_name(item, p), Dtype::kU8, {tile_rows, bytes / tile_rows}});
+  }
+  return tensors;
+}
+
+// Everything that decides the bytes.
+std::string job_key(const QuantizeOptions& options, const QuantizeJob& job) {
+  Json key = {{"revision", kRevision},
+              {"algorithm", job.algorithm->name},
+              {"default", job.recipe.default_format},
+              {"roles", job.recipe.role_formats},
+              {"calibration", options.calibration},
+              {"calibration_tokens", options.calibration_tokens},
+              {"isa", job.algorithm->needs == Needs::kNothing ? "" : job.model->device->isa()},
+              {"config", job.model->files.config_json}};
+  if (job.model->files.checkpoint) {
+    for (const SafetensorsFile& file : job.model->files.checkpoint->files()) {
+      std::error_code error;
+      const auto time = fs::last_write_time(file.path(), error);
+      key["files"].push_back({fs::absolute(file.path(), error).string(), file.bytes().size(),
+                              time.time_since_epoch().count()});
+    }
+  } else {
+    key["seed"] = options.session.weights_seed;
+  }
+  return key.dump();
+}
+
+class Quantizer {
+ public:
+  Quantizer(const QuantizeOptions& options, QuantizeJob& job) : options_(options), job_(job) {
+    report_.roles = planned_roles(job);
+  }
+
+  Result<QuantizeReport> run() {
+    const double start_s = now_s();
+    CheckpointOutput output;
+    output.dir = options_.out;
+    output.resume = options_.resume;
+    output.key = job_key(options_, job_);
+    for (const QuantizeUnit& unit : job_.units) {
+      output.units.push_back({unit.name, {}});
+      for (const QuantizeItem& item : unit.items) {
+        for (NewTensor& tensor : output_tensors(item))
+          output.units.back().tensors.push_back(std::move(tensor));
+      }
+    }
+    QUENCH_TRY(writer_, CheckpointWriter::open(std::move(output)));
+    if (job_.algorithm->needs != Needs::kNothing) {
+      QUENCH_TRY(calibration_, Calibration::open(options_, job_));
+      report_.calibration_sha256 = calibration_->text_sha256();
+      report_.calibration_tokens = calibration_->num_tokens();
+    }
+    for (const QuantizeUnit& unit : job_.units) QUENCH_TRY_VOID(run_unit(unit));
+    QUENCH_TRY_VOID(copy_files());
+    QUENCH_TRY_VOID(writer_.commit());
+    report_.seconds = now_s() - start_s;
+    return std::move(report_);
+  }
+
+ private:
+  // Errors of a unit go into the journal with it, so that a resumed job reports all of them.
+  Result<void> run_unit(const QuantizeUnit& unit) {
+    if (const Json* note = writer_.finished(unit.name)) {
+      ++report_.resumed_units;
+      for (const auto& [role, errors] : note->items()) add_error(role, errors[0], errors[1]);
+      for (const QuantizeItem& item : unit.items) done_bytes_ += item.source_bytes;
+      return {};
+    }
+    if (calibration_ != nullptr) QUENCH_TRY_VOID(calibration_->collect(unit.layer));
+    Json note = Json::object();
+    for (const QuantizeItem& item : unit.items) {
+      QUENCH_TRY_VOID(run_item(unit, item, note));
+      done_bytes_ += item.source_bytes;
+      if (options_.progress) {
+        options_.progress({unit.name, done_bytes_, job_.source_bytes, relative_error()});
+      }
+      if (options_.stop != nullptr && options_.stop->load(std::memory_order_relaxed)) {
+        return fail(ErrorCode::kCancelled,
+                    "Interrupted; {} of {} units are finished and kept in {}: go on with --resume.",
+                    finished_units(), job_.units.size(), writer_.partial_dir());
+      }
+    }
+    encoders_.clear();
+    return writer_.finish_unit(unit.name, std::move(note));
+  }
+
+  size_t finished_units() const {
+    return static_cast<size_t>(std::count_if(
+        job_.units.begin(), job_.units.end(),
+        [&](const QuantizeUnit& unit) { return writer_.finished(unit.name) != nullptr; }));
+  }
+
+  Result<const Encoder*> encoder_for(const QuantizeItem& item) {
+    const std::string input = calibration_input(item.spec);
+    const std::string key = fmt::format("{} {} {}", input, item.format->name, item.spec.cols);
+    if (const auto it = encoders_.find(key); it != encoders_.end()) return it->second.get();
+    const InputStats* stats = calibration_ == nullptr ? nullptr : calibration_->stats(item.spec);
+    // What calibration says nothing about (the embedding, an expert that no token reached) is
+    // rounded.
+    const Algorithm* algorithm = job_.algorithm;
+    if (algorithm->needs != Needs::kNothing && (stats == nullptr || stats->tokens == 0)) {
+      QUENCH_TRY(algorithm, require_algorithm("rtn"));
+    }
+    QUENCH_TRY(encoders_[key],
+               algorithm->prepare(*item.format, item.spec.cols, stats, *job_.model->device));
+    return encoders_[key].get();
+  }
+
+  Result<void> run_item(const QuantizeUnit& unit, const QuantizeItem& item, Json& note) {
+    if (!item.is_quantized) return copy_item(item);
+    QUENCH_TRY(const Encoder* encoder, encoder_for(item));
+    const TensorSpec& spec = item.spec;
+    const Format& format = *item.format;
+    Device& device = *job_.model->device;
+    const int64_t block = std::max(kPackRows, round_up(kBlockWeights / spec.cols, kPackRows));
+    const int64_t round = block * device.num_workers();
+    double squared_error = 0.0;
+    double squared_norm = 0.0;
+    for (int64_t begin = 0; begin < spec.rows; begin += round) {
+      const int64_t rows = std::min(round, spec.rows - begin);
+      QuantizedTensor encoded(format, rows, spec.cols);
+      Result<void> outcome;
+      std::mutex mutex;
+      device.run([&](const OpContext& context) {
+        const Range part = worker_range(context.worker, rows, block);
+        if (part.begin == part.end) return;
+        double error = 0.0;
+        double norm = 0.0;
+        auto done =
+            encode_rows(*encoder, spec, format, begin + part.begin, part.end - part.begin,
+                        format.row_planes(encoded.planes(), part.begin, spec.cols), error, norm);
+        const std::lock_guard lock(mutex);
+        if (!done) outcome = std::move(done);
+        partial_errors_[context.worker.index] = {error, norm};
+      });
+      QUENCH_TRY_VOID(std::move(outcome));
+      // In the order of the workers: the same sum on every run.
+      for (const auto& [worker, sums] : partial_errors_) {
+        squared_error += sums.first;
+        squared_norm += sums.second;
+      }
+      partial_errors_.clear();
+      const ConstPlanes planes = std::as_const(encoded).planes();
+      for (size_t p = 0; p < format.planes.size(); ++p) {
+        QUENCH_TRY_VOID(writer_.append(plane_name(item, p),
+                                       {planes[p], static_cast<size_t>(format.plane_bytes(
+                                                       static_cast<int>(p), rows, spec.cols))}));
+      }
+    }
+    job_.model->source->drop(spec);
+    const std::string role = fmt::format("{} {}", role_row(spec.role).name, format.name);
+    add_error(role, squared_error, squared_norm);
+    if (!note.contains(role)) note[role] = {0.0, 0.0};
+    note[role][0] = note[role][0].get<double>() + squared_error;
+    note[role][1] = note[role][1].get<double>() + squared_norm;
+    (void)unit;
+    return {};
+  }
+
+  Result<void> encode_rows(const Encoder& encoder, const TensorSpec& spec, const Format& format,
+                           int64_t row, int64_t num_rows, const Planes& out, double& squared_error,
+                           double& squared_norm) const {
+    const auto count = static_cast<size_t>(num_rows * spec.cols);
+    std::vector<float> values(count);
+    QUENCH_TRY_VOID(job_.model->source->read_rows(spec, row, num_rows, values.data()));
+    for (size_t i = 0; i < count; ++i) {
+      if (std::isfinite(values[i])) continue;
+      return fail(ErrorCode::kInvalidFile,
+                  "Tensor \"{}\" holds {} at row {}, column {}; it cannot be quantized. The file "
+                  "may be damaged: check it against its published hash.",
+                  spec.name, values[i], row + static_cast<int64_t>(i) / spec.cols,
+                  static_cast<int64_t>(i) % spec.cols);
+    }
+    encoder.encode(values.data(), num_rows, out);
+    std::vector<float> decoded(static_cast<size_t>(format.tile_rows * spec.cols));
+    ConstPlanes planes{};
+    std::copy(out.begin(), out.end(), planes.begin());
+    for (int64_t r = 0; r < num_rows; r += format.tile_rows) {
+      format.decode_rows(format.row_planes(planes, r, spec.cols), format.tile_rows, spec.cols,
+                         decoded.data());
+      const float* wanted = values.data() + r * spec.cols;
+      float error = 0.0f;
+      float norm = 0.0f;
+      for (size_t i = 0; i < decoded.size(); ++i) {
+        const float difference = wanted[i] - decoded[i];
+        error += difference * difference;
+        norm += wanted[i] * wanted[i];
+      }
+      squared_error += error;
+      squared_norm += norm;
+    }
+    return {};
+  }
+
+  // A tensor that stays in a float format: as it is stored, or rounded to the wanted one.
+  Result<void> copy_item(const QuantizeItem& item) {
+    const TensorSpec& spec = item.spec;
+    const WeightSource& source = *job_.model->source;
+    const int64_t block = std::max<int64_t>(1, kBlockWeights / spec.cols);
+    for (int64_t row = 0; row < spec.rows; row += block) {
+      const int64_t rows = std::min(block, spec.rows - row);
+      const auto bytes = static_cast<size_t>(item.format->matrix_bytes(rows, spec.cols));
+      std::optional<QuantizedTensor> buffer;
+      ConstPlanes planes{};
+      if (source.stored_format(spec) == item.format) {
+        QUENCH_TRY(planes, source.stored_rows(spec, row, rows, buffer));
+      }
+      if (planes[0] == nullptr) {
+        std::vector<float> values(static_cast<size_t>(rows * spec.cols));
+        QUENCH_TRY_VOID(source.read_rows(spec, row, rows, values.data()));
+        buffer.emplace(*item.format, rows, spec.cols);
+        item.format->encode_rows(values.data(), rows, spec.cols, buffer->planes());
+        planes = std::as_const(*buffer).planes();
+      }
+      QUENCH_TRY_VOID(writer_.append(spec.name, {planes[0], bytes}));
+    }
+    source.drop(spec);
+    return {};
+  }
+
+  void add_error(const std::string& role_and_format, double squared_error, double squared_norm) {
+    for (QuantizedRole& role : report_.roles) {
+      if (role.role + " " + role.format != role_and_format) continue;
+      role.squared_error += squared_error;
+      role.squared_norm += squared_norm;
+    }
+  }
+
+  double relative_error() const {
+    QuantizedRole all;
+    for (const QuantizedRole& role : report_.roles) {
+      all.squared_error += role.squared_error;
+      all.squared_norm += role.squared_norm;
+    }
+    return all.relative_error();
+  }
+
+  // config.json says how the weights are stored; tokenizer, template and the like are copied.
+  Result<void> copy_files() {
+    Json config = job_.model->files.config_json;
+    Json formats = Json::object();
+    for (const QuantizedRole& role : report_.roles) {
+      if (!formats.contains(role.role)) formats[role.role] = Json::array();
+      formats[role.role].push_back(role.format);
+    }
+    Json quantization = {{"quant_method", "quench"},   {"version", 1},
+                         {"recipe", job_.recipe.name}, {"algorithm", job_.algorithm->name},
+                         {"formats", formats},         {"bits_per_weight", job_.bits_per_weight()}};
+    if (calibration_ != nullptr) {
+      quantization["calibration"] = {{"sha256", report_.calibration_sha256},
+                                     {"tokens", report_.calibration_tokens}};
+    }
+    config["quantization_config"] = quantization;
+    const std::string text = config.dump(2) + "\n";
+    QUENCH_TRY_VOID(writer_.add_file("config.json", std::as_bytes(std::span(text))));
+    if (job_.model->files.dir.empty()) return {};
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(job_.model->files.dir, error)) {
+      const std::string name = entry.path().filename().string();
+      if (!entry.is_regular_file() || name == "config.json" || name.starts_with(".") ||
+          name.find(".safetensors") != std::string::npos || name.ends_with(".bin") ||
+          name.ends_with(".gguf") || name.ends_with(".pt") || name.ends_with(".pth")) {
+        continue;
+      }
+      QUENCH_TRY(const std::string bytes, read_file(entry.path().string()));
+      QUENCH_TRY_VOID(writer_.add_file(name, std::as_bytes(std::span(bytes))));
+    }
+    return {};
+  }
+
+  const QuantizeOptions& options_;
+  QuantizeJob& job_;
+  QuantizeReport report_;
+  CheckpointWriter writer_;
+  std::unique_ptr<Calibration> calibration_;
+  std::map<std::string, std::unique_ptr<Encoder>> encoders_;  // of this unit, by input and format
+  std::map<int, std::pair<double, double>> partial_errors_;   // by worker
+  int64_t done_bytes_ = 0;
+};
+
+}  // namespace
+
+Result<QuantizeReport> run_quantize(const QuantizeOptions& options, QuantizeJob& job) {
+  return Quantizer(options, job).run();
+}
+
+}  // namespace quench

@@ -1,0 +1,147 @@
+// quench quantize and quench eval as a stranger uses them.
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include "base/file.h"
+#include "base/sha256.h"
+#include "cli/cli.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Names and contents of a directory.
+std::string digest_of(const std::string& dir) {
+  std::vector<std::string> lines;
+  for (const auto& entry : fs::directory_iterator(dir)) {
+    const std::string bytes = *read_file(entry.path().string());
+    lines.push_back(entry.path().filename().string() + " " +
+                    sha256_hex(std::as_bytes(std::span(bytes))));
+  }
+  std::sort(lines.begin(), lines.end());
+  std::string all;
+  for (const std::string& line : lines) all += line + "\n";
+  return all;
+}
+
+TEST(CliQuantize, WritesAModelThatEveryVerbTakes) {
+  const ScratchDir scratch;
+  const std::string out = scratch.path() + "/demo-int4";
+  const Output made = quench({"quantize", "demo", "--format", "int4", "-o", out});
+  ASSERT_EQ(made.status, 0) << made.err;
+  EXPECT_NE(made.out.find("saved_fraction 0.74"), std::string::npos) << made.out;
+  // The same codes as quantizing at load: the same tokens.
+  const std::vector<std::string> ask = {"--greedy", "--prompt", "Tell me a story."};
+  auto answer = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), ask.begin(), ask.end());
+    const Output output = quench(arguments);
+    EXPECT_EQ(output.status, 0) << output.err;
+    return output.out;
+  };
+  EXPECT_EQ(answer({"run", out}), answer({"run", "demo", "--format", "int4"}));
+  const Output inspected = quench({"inspect", out, "--json"});
+  ASSERT_EQ(inspected.status, 0) << inspected.err;
+  EXPECT_NE(inspected.out.find("int4_g128"), std::string::npos);
+  expect_error(quench({"quantize", out, "--format", "int3", "-o", scratch.path() + "/again"}),
+               {"quantized already"});
+  expect_error(quench({"quantize", "demo", "--format", "int4", "-o", out}), {"exists already"});
+}
+
+TEST(CliQuantize, RefusesWhatItCannotDo) {
+  const ScratchDir scratch;
+  const std::string out = scratch.path() + "/out";
+  expect_error(quench({"quantize", "demo", "-o", out}), {"--profile", "--format"});
+  expect_error(quench({"quantize", "demo", "--format", "int9", "-o", out}), {"int9"});
+  expect_error(quench({"quantize", "demo", "--format", "int4"}), {"-o DIR"});
+  expect_error(quench({"quantize", "demo", "--format", "int4", "--algorithm", "magic", "-o", out}),
+               {"magic", "rtn", "gptq"});
+  expect_error(quench({"quantize", "demo", "--format", "int4", "--algorithm", "gptq",
+                       "--calibration", scratch.path() + "/none.txt", "-o", out}),
+               {"none.txt"});
+  const Output plan = quench(
+      {"quantize", "Qwen2.5-7B", "--random-weights", "--format", "int4", "--dry-run", "--json"});
+  ASSERT_EQ(plan.status, 0) << plan.err;
+  EXPECT_EQ(parse_json(plan.out, "stdout")->at("source_bytes"), 15231233024);
+  EXPECT_FALSE(fs::exists(out));
+}
+
+TEST(CliQuantize, NotANumberIsNamed) {
+  const ScratchDir scratch;
+  const std::string model = copy_tiny_model(scratch);
+  const std::string path = model + "/model.safetensors";
+  std::string bytes = *read_file(path);
+  for (size_t i = bytes.size() / 2; i < bytes.size() / 2 + 64; ++i) bytes[i] = '\xff';
+  ASSERT_TRUE(write_file_atomic(path, bytes));
+  const std::string out = scratch.path() + "/out";
+  expect_error(quench({"quantize", model, "--format", "int8", "-o", out}),
+               {"Tensor", "nan", "row"});
+  EXPECT_FALSE(fs::exists(out));
+}
+
+// Killed at any moment and resumed: the same bytes as in one go.
+TEST(CliQuantize, AKilledJobIsResumed) {
+  const ScratchDir scratch;
+  const std::string whole = scratch.path() + "/whole";
+  const std::vector<std::string> job = {"quantize", "demo",      "--format", "int3", "--algorithm",
+                                        "search",   "--threads", "1",        "-o"};
+  auto with = [&](const std::string& out, bool resume) {
+    std::vector<std::string> arguments = job;
+    arguments.push_back(out);
+    if (resume) arguments.emplace_back("--resume");
+    return arguments;
+  };
+  ASSERT_EQ(quench(with(whole, false)).status, 0);
+  const std::string wanted = digest_of(whole);
+  for (const int delay_ms : {20, 150, 400}) {
+    const std::string out = fmt::format("{}/killed{}", scratch.path(), delay_ms);
+    const Child child = start_quench(with(out, false), false);
+    std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
+    ::kill(child.pid, SIGKILL);
+    wait_for(child);
+    if (fs::exists(out + ".partial")) {
+      expect_error(quench(with(out, false)), {"--resume"});
+    }
+    if (!fs::exists(out)) {
+      const Output resumed = quench(with(out, true));
+      ASSERT_EQ(resumed.status, 0) << resumed.err;
+    }
+    EXPECT_EQ(digest_of(out), wanted) << delay_ms;
+    EXPECT_FALSE(fs::exists(out + ".partial"));
+  }
+}
+
+TEST(CliQuantize, ErrorFeedbackLosesLess) {
+  const ScratchDir scratch;
+  std::vector<std::string> eval = {"eval",  "--against", "demo", "--max-tokens",
+                                   "600",   "--items",   "0",    "--no-noise-floor",
+                                   "--json"};
+  for (const char* algorithm : {"rtn", "gptq"}) {
+    const std::string out = scratch.path() + "/" + algorithm;
+    const Output made = quench({"quantize", "demo", "--format", "int3", "--algorithm", algorithm,
+                                "--calibration-tokens", "2000", "-o", out});
+    ASSERT_EQ(made.status, 0) << made.err;
+    eval.push_back(out);
+  }
+  const Output judged = quench(eval);
+  ASSERT_EQ(judged.status, 0) << judged.err;
+  const Json json = *parse_json(judged.out, "stdout");
+  const double rtn = json[0]["kld"]["mean"];
+  const double gptq = json[1]["kld"]["mean"];
+  EXPECT_LT(gptq, 0.8 * rtn);
+}
+
+TEST(CliEval, OneModelAlone) {
+  const Output output = quench({"eval", "demo", "--max-tokens", "300", "--items", "4"});
+  ASSERT_EQ(output.status, 0) << output.err;
+  EXPECT_NE(output.out.find("PPL"), std::string::npos);
+  EXPECT_EQ(output.out.find("KLD"), std::string::npos);
+  const Output halves = quench(
+      {"eval", "demo", "--convention", "halves", "--context", "64", "--items", "0", "--csv"});
+  ASSERT_EQ(halves.status, 0) << halves.err;
+  EXPECT_NE(halves.out.find("model,domain,scored,ppl"), std::string::npos) << halves.out;
+}
+
+}  // namespace
+}  // namespace quench
