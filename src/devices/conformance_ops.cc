@@ -3,6 +3,8 @@
 
 #include "devices/conformance_cases.h"
 #include "devices/tolerance.h"
+#include "formats/hadamard.h"
+#include "formats/input_transform.h"
 
 namespace quench {
 namespace {
@@ -240,6 +242,38 @@ OpCase moe_combine_case(int64_t tokens, int64_t choices, int64_t cols) {
           run};
 }
 
+OpCase transform_case(int64_t rows, int64_t cols, bool is_permutation, bool inverse) {
+  auto run = [=](Device& device, const Ops& ops, int64_t step, bool* intact) {
+    std::vector<int32_t> order(static_cast<size_t>(cols));
+    for (int64_t i = 0; i < cols; ++i)
+      order[static_cast<size_t>(i)] = static_cast<int32_t>(cols - 1 - i);
+    for (int64_t i = 0; i + 3 < cols; i += 4) std::swap(order[i], order[i + 3]);
+    const InputTransform rotation = InputTransform::hadamard(cols, 5);
+    const DeviceArray<float> x(device, awkward_rows(81, rows, cols, 1.0f));
+    const DeviceArray<int32_t> permutation(device, order);
+    const DeviceArray<float> signs(device, rotation.signs);
+    const DeviceArray<float> hartley(device, rotation.hartley);
+    const DeviceArray<float> y(device, rows * cols);
+    in_steps(rows, step, [&](int64_t first, int64_t count) {
+      device.run([&](const OpContext& context) {
+        ops.transform(context, {x.data() + first * cols, y.data() + first * cols, count, cols,
+                                is_permutation ? permutation.data() : nullptr, signs.data(),
+                                hartley.data(), odd_part(cols), inverse});
+      });
+    });
+    *intact &= y.guards_intact();
+    return y.values();
+  };
+  return {"transform",
+          fmt::format("[{}, {}] {}{}", rows, cols, is_permutation ? "permuted" : "rotated",
+                      inverse ? " back" : ""),
+          rows,
+          cols,
+          is_permutation ? kExact : kTransformTolerance,
+          true,
+          run};
+}
+
 OpCase gather_rows_case(int64_t rows, int64_t cols) {
   auto run = [=](Device& device, const Ops& ops, int64_t step, bool* intact) {
     const DeviceArray<float> x(device, awkward_rows(91, 14, cols, 1.0f));
@@ -271,6 +305,10 @@ std::vector<OpCase> op_cases(Effort effort) {
       cases.push_back(add_case(rows, cols, false));
       cases.push_back(add_case(rows, cols, true));
       cases.push_back(gather_rows_case(rows, cols));
+      for (const bool inverse : {false, true}) {
+        cases.push_back(transform_case(rows, cols, true, inverse));
+        cases.push_back(transform_case(rows, cols, false, inverse));
+      }
     }
     cases.push_back(moe_combine_case(9, 1, cols));
     cases.push_back(moe_combine_case(17, 4, cols));

@@ -13,6 +13,22 @@ namespace quench {
 
 struct MatmulKernel;
 
+// What is done to the input of a weight first, on the weight's device. Does not own its arrays (the
+// Model does); weights that go through the same one share the pointer.
+struct WeightTransform {
+  void (*run)(const OpContext&, const TransformArgs&) = nullptr;  // the device's op
+  const int32_t* permutation = nullptr;
+  const float* signs = nullptr;
+  const float* hartley = nullptr;
+  int64_t odd = 1;
+
+  // y = T(x) for [rows, cols], or its inverse.
+  void apply(const OpContext& context, const float* x, int64_t rows, int64_t cols, bool inverse,
+             float* y) const {
+    run(context, {x, y, rows, cols, permutation, signs, hartley, odd, inverse});
+  }
+};
+
 // A matrix [n, k], or a stack of experts [num_experts, n, k], packed for one kernel of one device.
 // Does not own its memory (the Model does).
 struct Weight {
@@ -21,9 +37,10 @@ struct Weight {
   int64_t num_experts = 1;
   int64_t n = 0;
   int64_t k = 0;
-  std::byte* packed = nullptr;  // num_experts * packed_bytes
-  int64_t packed_bytes = 0;     // of one matrix
-  const float* bias = nullptr;  // [n], or null
+  std::byte* packed = nullptr;                 // num_experts * packed_bytes
+  int64_t packed_bytes = 0;                    // of one matrix
+  const float* bias = nullptr;                 // [n], or null
+  const WeightTransform* transform = nullptr;  // y = (packed) T(x); null: y = (packed) x
 
   explicit operator bool() const { return kernel != nullptr; }
 };

@@ -26,8 +26,9 @@ struct OpContext {
   Worker worker;
   void* stream = nullptr;
   std::byte* scratch =
-      nullptr;             // of the whole team, for one op at a time; as large as the plan says
-  Trace* trace = nullptr;  // where spans are written; null: nowhere
+      nullptr;  // of the whole team, for one op at a time; as large as the plan says
+  float* transformed = nullptr;  // the inputs of a matmul after its transform, where one has any
+  Trace* trace = nullptr;        // where spans are written; null: nowhere
 };
 
 constexpr int64_t kPageTokens =
@@ -167,6 +168,21 @@ struct GatherRowsArgs {
   int64_t cols;
 };
 
+// y = T(x), row by row: what the input of a matrix goes through that was quantized in another basis
+// (formats/input_transform.h). Either a permutation, y[i] = x[permutation[i]], or the rotation of
+// formats/hadamard.h, y = H (signs * x).
+struct TransformArgs {
+  const float* x;  // [rows, cols]
+  float* y;        // [rows, cols], not x
+  int64_t rows;
+  int64_t cols;
+  const int32_t* permutation;  // [cols], or null
+  const float* signs;          // [cols], or null
+  const float* hartley;        // [odd, odd]
+  int64_t odd;                 // the odd part of cols, at most 512
+  bool inverse;                // the transform's inverse instead
+};
+
 struct Ops {
   void (*rms_norm)(const OpContext&, const RmsNormArgs&);
   void (*rope_table)(const OpContext&, const RopeTableArgs&);
@@ -178,6 +194,7 @@ struct Ops {
   void (*moe_route)(const OpContext&, const MoeRouteArgs&);
   void (*moe_combine)(const OpContext&, const MoeCombineArgs&);
   void (*gather_rows)(const OpContext&, const GatherRowsArgs&);
+  void (*transform)(const OpContext&, const TransformArgs&);
 };
 
 }  // namespace quench

@@ -61,11 +61,28 @@ void head(const OpContext& context, const Ops& ops, const HeadArgs& a) {
 }  // namespace
 
 void run_matmul(const OpContext& context, const MatmulArgs& args) {
-  if (context.trace != nullptr) {
-    run_traced_matmul(context, args);
-    return;
+  for (int64_t begin = 0, end = 0; begin < args.num_weights; begin = end) {
+    const Weight& first = *args.weights[begin];
+    while (end < args.num_weights && args.weights[end]->kernel == first.kernel &&
+           args.weights[end]->transform == first.transform) {
+      ++end;
+    }
+    if (begin > 0) context.worker.wait();  // both runs use the scratch memory
+    MatmulArgs part = args;
+    part.weights += begin;
+    part.y += begin;
+    part.num_weights = end - begin;
+    if (first.transform != nullptr) {
+      first.transform->apply(context, args.x, args.x_rows, first.k, false, context.transformed);
+      part.x = context.transformed;
+      context.worker.wait();
+    }
+    if (context.trace != nullptr) {
+      run_traced_matmul(context, part);
+    } else {
+      first.kernel->run(context, part);
+    }
   }
-  args.weights[0]->kernel->run(context, args);
 }
 
 void run_matmul(const OpContext& context, const Weight& weight, const float* x, float* y,
@@ -76,16 +93,8 @@ void run_matmul(const OpContext& context, const Weight& weight, const float* x, 
 
 void run_matmuls(const OpContext& context, std::initializer_list<const Weight*> weights,
                  const float* x, std::initializer_list<float*> y, int64_t m) {
-  const Weight* const* next = weights.begin();
-  float* const* out = y.begin();
-  while (next != weights.end()) {
-    const Weight* const* end = next;
-    while (end != weights.end() && (*end)->kernel == (*next)->kernel) ++end;
-    if (next != weights.begin()) context.worker.wait();  // both runs use the scratch memory
-    run_matmul(context, {x, next, out, end - next, m, m, nullptr, nullptr});
-    out += end - next;
-    next = end;
-  }
+  run_matmul(context, {x, weights.begin(), y.begin(), static_cast<int64_t>(weights.size()), m, m,
+                       nullptr, nullptr});
 }
 
 const Phases& default_phases() {

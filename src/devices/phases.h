@@ -91,10 +91,12 @@ struct Phases {
 // The compositions.
 const Phases& default_phases();
 
-// Weights that share the input x [m, k]; neighbours with the same kernel go in one run.
+// Weights that share the input x [m, k].
 void run_matmuls(const OpContext& context, std::initializer_list<const Weight*> weights,
                  const float* x, std::initializer_list<float*> y, int64_t m);
-// The matmul of weights that have the same kernel, in a span where a trace is kept.
+// Weights that share an input: it is transformed once for neighbours with the same transform, and
+// those with the same kernel go in one run, in a span where a trace is kept. All workers meet
+// inside; the caller puts a barrier after it.
 void run_matmul(const OpContext& context, const MatmulArgs& args);
 
 // One weight, one output: m rows of x.

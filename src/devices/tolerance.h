@@ -69,6 +69,8 @@ constexpr double kSiluTolerance = 1e-6;
 constexpr double kAddGatedTolerance = 1e-6;
 // Products and additions in the given order, fused or not.
 constexpr double kCombineTolerance = 1e-6;
+// Some 20 additions in sequence, each output a sum over the whole row.
+constexpr double kTransformTolerance = 2e-6;
 // The weights of the chosen experts: exponentials of f32 differences.
 constexpr double kRouteTolerance = 2e-6;
 // The absolute error of a score becomes the relative error of its weight: scores up to about 30,

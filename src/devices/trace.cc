@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <initializer_list>
 
 namespace quench {
@@ -48,6 +49,11 @@ OpCost cost_of(const MoeCombineArgs& a) {
   return elementwise(products + a.num_tokens * a.cols, 2 * products);
 }
 OpCost cost_of(const GatherRowsArgs& a) { return elementwise(a.num_rows * a.cols, 0); }
+// One addition per butterfly and output, then a dot product across the odd number of blocks.
+OpCost cost_of(const TransformArgs& a) {
+  const auto steps = static_cast<int64_t>(std::log2(static_cast<double>(a.cols / a.odd)));
+  return elementwise(a.rows * a.cols, a.permutation != nullptr ? 0 : steps + 2 * a.odd);
+}
 
 // Two products of head_dim per query head and key; every key and value of a sequence is read once.
 OpCost cost_of(const AttentionArgs& a) {
@@ -172,6 +178,9 @@ void Trace::wrap(const Ops& ops, const Phases& phases) {
   };
   traced_ops_.gather_rows = [](C c, const GatherRowsArgs& a) {
     traced_op<&Ops::gather_rows>(c, "gather_rows", a);
+  };
+  traced_ops_.transform = [](C c, const TransformArgs& a) {
+    traced_op<&Ops::transform>(c, "transform", a);
   };
   traced_phases_.attn_in = [](C c, const Ops& o, const AttnInArgs& a) {
     const TraceScope scope(c, "attn_in", -1, weights_cost({a.q, a.k, a.v}, a.batch.num_tokens));

@@ -43,7 +43,7 @@ Result<std::unique_ptr<LayerRunner>> LayerRunner::create(const Family& family,
   goal.max_logit_rows = 1;
   QUENCH_TRY(Plan plan,
              make_plan(
-                 family, config, [&](const TensorSpec& spec) { return source.stored_format(spec); },
+                 family, config, [&](const TensorSpec& spec) { return stored_in(source, spec); },
                  device, goal));
   std::unique_ptr<LayerRunner> runner(new LayerRunner(std::move(plan), source, device));
   // One layer's pages serve all: no text is continued.
@@ -102,6 +102,7 @@ void LayerRunner::forward(int64_t num_tokens, const Observer* observer,
   upload_batch(device_, batch, workspace_);  // without tokens: they are there, or not needed
   device_.run([&](OpContext op) {
     op.scratch = workspace_.scratch;
+    op.transformed = workspace_.transformed;
     body({op,
           &device_.ops(),
           &device_.phases(),

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "formats/hadamard.h"
 #include "formats/quantized_tensor.h"
 
 namespace quench {
@@ -21,6 +22,7 @@ class Loader {
     model_.family = plan_.family;
     model_.config = plan_.config;
     model_.layers.resize(static_cast<size_t>(plan_.config.num_hidden_layers));
+    QUENCH_TRY_VOID(load_transforms());
     int64_t done_bytes = 0;
     for (const PlannedMatrix& matrix : plan_.matrices) {
       QUENCH_TRY_VOID(load_matrix(matrix));
@@ -51,6 +53,28 @@ class Loader {
     return data;
   }
 
+  template <class T>
+  Result<const T*> upload_array(const std::vector<T>& values) {
+    if (values.empty()) return static_cast<const T*>(nullptr);
+    const auto bytes = static_cast<int64_t>(values.size() * sizeof(T));
+    QUENCH_TRY(std::byte * data, allocate(round_up(bytes, 64)));
+    device_.upload(data, reinterpret_cast<const std::byte*>(values.data()), bytes);
+    return reinterpret_cast<const T*>(data);
+  }
+
+  Result<void> load_transforms() {
+    for (const InputTransform* transform : plan_.transforms) {
+      WeightTransform& loaded = model_.transforms.emplace_back();
+      loaded.run = device_.ops().transform;
+      loaded.odd =
+          transform->hartley.empty() ? 1 : odd_part(static_cast<int64_t>(transform->signs.size()));
+      QUENCH_TRY(loaded.permutation, upload_array(transform->permutation));
+      QUENCH_TRY(loaded.signs, upload_array(transform->signs));
+      QUENCH_TRY(loaded.hartley, upload_array(transform->hartley));
+    }
+    return {};
+  }
+
   Result<void> load_matrix(const PlannedMatrix& matrix) {
     const TensorSpec& first = matrix.sources.front();
     Weight weight;
@@ -60,6 +84,8 @@ class Loader {
     weight.n = first.rows;
     weight.k = first.cols;
     weight.packed_bytes = matrix.bytes / weight.num_experts;
+    if (matrix.transform >= 0)
+      weight.transform = &model_.transforms[static_cast<size_t>(matrix.transform)];
     QUENCH_TRY(weight.packed, allocate(matrix.bytes));
     // Row blocks of all experts, shared out among the workers.
     const int64_t blocks = ceil_div(weight.n, kPackRows);
@@ -88,7 +114,19 @@ class Loader {
   Result<void> pack_block(const PlannedMatrix& matrix, const TensorSpec& spec, int64_t row,
                           std::byte* packed) const {
     const int64_t rows = std::min(kPackRows, spec.rows - row);
-    if (source_.stored_format(spec) == matrix.format) {
+    const InputTransform* stored_transform = source_.transform(spec);
+    const InputTransform* transform =
+        matrix.transform < 0 ? nullptr : plan_.transforms[static_cast<size_t>(matrix.transform)];
+    const bool same_basis = stored_transform == nullptr
+                                ? transform == nullptr
+                                : transform != nullptr && *stored_transform == *transform;
+    if (!same_basis && transform != nullptr) {
+      return fail(ErrorCode::kUnsupported,
+                  "Tensor \"{}\" goes through another input transform than the first expert of its "
+                  "layer; quench needs one for all experts.",
+                  spec.name);
+    }
+    if (same_basis && source_.stored_format(spec) == matrix.format) {
       std::optional<QuantizedTensor> buffer;
       QUENCH_TRY(const ConstPlanes planes, source_.stored_rows(spec, row, rows, buffer));
       if (planes[0] != nullptr) {

@@ -11,6 +11,11 @@
 
 namespace quench {
 
+// How a source holds a tensor, for make_plan().
+inline Stored stored_in(const WeightSource& source, const TensorSpec& spec) {
+  return {source.stored_format(spec), source.transform(spec)};
+}
+
 // Called after every tensor with bytes of weights done and planned; returns false to stop loading.
 using LoadProgress = std::function<bool(int64_t done_bytes, int64_t total_bytes)>;
 

@@ -63,6 +63,7 @@ std::span<float> Runner::run(std::span<const BatchEntry> entries, const Observer
   const auto rows = static_cast<int64_t>(batch_.logit_rows.size());
   device_.run([&](OpContext op) {
     op.scratch = workspace_.scratch;
+    op.transformed = workspace_.transformed;
     const TraceScope step(op, "step");
     const Trace* trace = op.trace;
     const ForwardContext context = {

@@ -130,10 +130,10 @@ Result<std::unique_ptr<PlannedModel>> plan_model(const SessionOptions& options, 
                open_checkpoint_source(*files.checkpoint, *files.family, files.config));
   }
   if (planned->source != nullptr) {
-    stored = [&](const TensorSpec& spec) { return planned->source->stored_format(spec); };
+    stored = [&](const TensorSpec& spec) { return stored_in(*planned->source, spec); };
   } else {
-    stored = [](const TensorSpec&) {
-      return find_format("bf16");
+    stored = [](const TensorSpec&) -> Stored {
+      return {find_format("bf16")};
     };  // what official models are published in
   }
   QUENCH_TRY(planned->plan, make_plan(*files.family, files.config, stored, *planned->device, goal));

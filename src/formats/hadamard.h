@@ -10,6 +10,8 @@
 
 namespace quench {
 
+// Kernels keep a column of that many blocks; every official shape has less (29568: 231).
+constexpr int64_t kMaxOddPart = 512;
 // n = odd_part(n) * a power of two. n > 0.
 int64_t odd_part(int64_t n);
 // [m, m] row-major, orthonormal; m odd. {1} for m = 1.

@@ -14,15 +14,30 @@ InputTransform InputTransform::permute(std::vector<int32_t> permutation) {
   return transform;
 }
 
-InputTransform InputTransform::hadamard(int64_t cols, uint64_t seed) {
+InputTransform InputTransform::from_sign_bits(int64_t cols, std::span<const std::byte> bits) {
   InputTransform transform;
   transform.kind = Kind::kHadamard;
   transform.signs.resize(static_cast<size_t>(cols));
   for (size_t i = 0; i < transform.signs.size(); ++i) {
-    transform.signs[i] = random_bits(seed, i) & 1 ? -1.0f : 1.0f;
+    const bool is_negative = (static_cast<unsigned>(bits[i / 8]) >> (i % 8) & 1u) != 0;
+    transform.signs[i] = is_negative ? -1.0f : 1.0f;
   }
   transform.hartley = hartley_matrix(odd_part(cols));
   return transform;
+}
+
+std::vector<std::byte> InputTransform::sign_bits() const {
+  std::vector<std::byte> bits((signs.size() + 7) / 8);
+  for (size_t i = 0; i < signs.size(); ++i) {
+    if (signs[i] < 0.0f) bits[i / 8] |= static_cast<std::byte>(1u << (i % 8));
+  }
+  return bits;
+}
+
+InputTransform InputTransform::hadamard(int64_t cols, uint64_t seed) {
+  std::vector<std::byte> bits((static_cast<size_t>(cols) + 7) / 8);
+  for (size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::byte>(random_bits(seed, i));
+  return from_sign_bits(cols, bits);
 }
 
 const char* InputTransform::name() const {

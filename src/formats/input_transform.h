@@ -3,6 +3,7 @@
 // freely; any thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -22,6 +23,9 @@ struct InputTransform {
   std::vector<float> hartley;        // hartley_matrix(odd_part(cols)), with kHadamard
 
   static InputTransform permute(std::vector<int32_t> permutation);
+  // Bit i of byte i / 8 is set where sign i is -1; [ceil(cols / 8)].
+  static InputTransform from_sign_bits(int64_t cols, std::span<const std::byte> bits);
+  std::vector<std::byte> sign_bits() const;
   // Random signs drawn from the seed.
   static InputTransform hadamard(int64_t cols, uint64_t seed);
 

@@ -23,7 +23,13 @@ void embed(const ForwardContext& c) {
   const Workspace& w = *c.work;
   const Weight& embedding = c.model->globals.weight(Role::kEmbedding);
   const TraceScope scope(c.op, "embed");
-  embedding.kernel->gather(c.op, embedding, w.tokens, c.num_tokens, w.x);
+  if (embedding.transform == nullptr) {
+    embedding.kernel->gather(c.op, embedding, w.tokens, c.num_tokens, w.x);
+  } else {  // rows of a rotated embedding are turned back
+    embedding.kernel->gather(c.op, embedding, w.tokens, c.num_tokens, c.op.transformed);
+    c.op.worker.wait();
+    embedding.transform->apply(c.op, c.op.transformed, c.num_tokens, embedding.k, true, w.x);
+  }
   rope_table(c);
   c.op.worker.wait();
   observe(c, "embed", -1, w.x, c.num_tokens, c.config().hidden_size);

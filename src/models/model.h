@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <vector>
 
 #include "devices/device.h"
@@ -26,9 +27,10 @@ struct Model {
   Layer globals;              // embedding, final norm, head (the embedding again when tied)
   std::vector<Layer> layers;  // [num_hidden_layers]
   RopeBank rope;              // host copy
-  const float* rope_inv_freq = nullptr;  // device, [num_tables, head_dim / 2]
-  const float* rope_scales = nullptr;    // device, [num_tables]
-  std::vector<Buffer> buffers;           // everything above that is on the device
+  const float* rope_inv_freq = nullptr;    // device, [num_tables, head_dim / 2]
+  const float* rope_scales = nullptr;      // device, [num_tables]
+  std::deque<WeightTransform> transforms;  // that weights point to
+  std::vector<Buffer> buffers;             // everything above that is on the device
 
   const Layer& layer(int64_t index) const {
     return index < 0 ? globals : layers[static_cast<size_t>(index)];

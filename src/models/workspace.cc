@@ -60,6 +60,7 @@ int64_t carve(const ModelConfig& config, const WorkspaceLimits& limits, std::byt
   carver.take(w.logit_rows, limits.max_logit_rows);
   if (config.use_logn_attn) carver.take(w.query_scale, tokens);
   carver.take(w.scratch, limits.scratch_bytes);
+  carver.take(w.transformed, limits.transformed_floats);
   return carver.used_bytes();
 }
 

@@ -9,11 +9,12 @@
 namespace quench {
 
 struct WorkspaceLimits {
-  int64_t max_tokens = 0;      // per step
-  int64_t max_sequences = 0;   // per step
-  int64_t max_pages = 0;       // per sequence
-  int64_t max_logit_rows = 0;  // per step
-  int64_t scratch_bytes = 0;   // the most that an op of a step needs
+  int64_t max_tokens = 0;          // per step
+  int64_t max_sequences = 0;       // per step
+  int64_t max_pages = 0;           // per sequence
+  int64_t max_logit_rows = 0;      // per step
+  int64_t scratch_bytes = 0;       // the most that an op of a step needs
+  int64_t transformed_floats = 0;  // of the widest input that goes through a transform
 };
 
 struct Workspace {
@@ -45,6 +46,7 @@ struct Workspace {
   int32_t* logit_rows = nullptr;
   float* query_scale = nullptr;
   std::byte* scratch = nullptr;
+  float* transformed = nullptr;
 };
 
 // Bytes of the one allocation.

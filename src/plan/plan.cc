@@ -76,7 +76,8 @@ class Planner {
 
   Result<void> choose(PlannedMatrix& matrix) {
     const TensorSpec& spec = matrix.sources.front();
-    const Format* stored = stored_(spec);
+    const Stored found = stored_(spec);
+    const Format* stored = found.format;
     if (stored == nullptr)
       return fail(ErrorCode::kInvalidFile, "The model has no tensor \"{}\".", spec.name);
     const std::string& wanted = recipe_.format_for(matrix.role);
@@ -85,6 +86,9 @@ class Planner {
       QUENCH_TRY(const Format* format, require_format(wanted));
       matrix.format = &fitting_format(*format, spec.rows, spec.cols, matrix.fallback);
     }
+    // Other codes than the stored ones are made in the model's own basis.
+    if (found.transform != nullptr && matrix.format == stored)
+      matrix.transform = transform_index(*found.transform);
     matrix.kernel = &choose_kernel(device_, *matrix.format, spec.rows, spec.cols);
     const auto experts = static_cast<int64_t>(matrix.sources.size());
     const int64_t one = matrix.kernel->packed_bytes(*matrix.format, spec.rows, spec.cols);
@@ -95,6 +99,17 @@ class Planner {
                         : is_expert      ? one * plan_.config.moe.num_experts_per_tok
                                          : one;
     return {};
+  }
+
+  // The newest are compared first: weights that share an input follow each other.
+  int64_t transform_index(const InputTransform& transform) {
+    for (size_t i = plan_.transforms.size(); i-- > 0;) {
+      if (*plan_.transforms[i] == transform) return static_cast<int64_t>(i);
+      if (plan_.transforms.size() - i > 8) break;
+    }
+    plan_.transforms.push_back(&transform);
+    plan_.vectors_bytes += transform_bytes(transform);
+    return static_cast<int64_t>(plan_.transforms.size()) - 1;
   }
 
   const StoredFormat& stored_;
@@ -113,6 +128,20 @@ int64_t scratch_bytes(const Plan& plan) {
         std::max(plan.limits.max_tokens * (is_routed ? plan.config.moe.num_experts_per_tok : 1),
                  plan.limits.max_logit_rows);
     most = std::max(most, matrix.kernel->scratch_bytes(rows, matrix.sources.front().cols));
+  }
+  return most;
+}
+
+// Floats of the widest input that goes through a transform, of a matmul or of a look-up.
+int64_t transformed_floats(const Plan& plan) {
+  int64_t most = 0;
+  for (const PlannedMatrix& matrix : plan.matrices) {
+    if (matrix.transform < 0) continue;
+    const bool is_expert_down = matrix.role == Role::kExpertDown;
+    const int64_t tokens =
+        plan.limits.max_tokens * (is_expert_down ? plan.config.moe.num_experts_per_tok : 1);
+    most =
+        std::max(most, std::max(tokens, plan.limits.max_logit_rows) * matrix.sources.front().cols);
   }
   return most;
 }
@@ -147,6 +176,7 @@ Result<void> plan_limits(const PlanGoal& goal, Plan& plan) {
           ? goal.max_logit_rows
           : std::max(goal.max_batch_size, speculating * (1 + goal.max_draft_tokens));
   plan.limits.scratch_bytes = scratch_bytes(plan);
+  plan.limits.transformed_floats = transformed_floats(plan);
   return {};
 }
 
@@ -187,6 +217,12 @@ Result<void> plan_memory(const PlanGoal& goal, Plan& plan) {
 }
 
 }  // namespace
+
+int64_t transform_bytes(const InputTransform& transform) {
+  return round_up(static_cast<int64_t>(transform.permutation.size() * sizeof(int32_t)), 64) +
+         round_up(static_cast<int64_t>(transform.signs.size() * sizeof(float)), 64) +
+         round_up(static_cast<int64_t>(transform.hartley.size() * sizeof(float)), 64);
+}
 
 const std::string& Recipe::format_for(Role role) const {
   static const std::string as_stored;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "devices/device.h"
+#include "formats/input_transform.h"
 #include "models/blocks.h"
 #include "models/family.h"
 #include "models/workspace.h"
@@ -54,9 +55,10 @@ struct PlannedMatrix {
   std::vector<TensorSpec> sources;  // one per expert
   const Format* format;
   const MatmulKernel* kernel;
-  int64_t bytes;         // packed, all experts
-  int64_t read_bytes;    // read for one decoded token at batch 1
-  std::string fallback;  // why it has not the recipe's format; empty: it has
+  int64_t bytes;           // packed, all experts
+  int64_t read_bytes;      // read for one decoded token at batch 1
+  std::string fallback;    // why it has not the recipe's format; empty: it has
+  int64_t transform = -1;  // index into Plan::transforms; -1: none
 };
 
 struct PlannedVector {
@@ -69,6 +71,8 @@ struct Plan {
   ModelConfig config;
   std::vector<PlannedMatrix> matrices;
   std::vector<PlannedVector> vectors;
+  // What inputs of matrices go through first, each once. They belong to the model's source.
+  std::vector<const InputTransform*> transforms;
   bool tied_head = false;
   WorkspaceLimits limits;
   // bf16 halves what a long context reads and costs nothing seen: mean KL from f32 pages 3e-6 on
@@ -80,7 +84,7 @@ struct Plan {
   int64_t num_pages = 0;  // of every layer
 
   int64_t weights_bytes = 0;  // matrices
-  int64_t vectors_bytes = 0;  // norms, biases, rotary tables
+  int64_t vectors_bytes = 0;  // norms, biases, rotary tables, transforms
   int64_t kv_page_bytes = 0;  // of one page of one layer
   int64_t kv_bytes = 0;
   int64_t workspace_bytes = 0;
@@ -91,8 +95,15 @@ struct Plan {
   int64_t total_bytes() const { return weights_bytes + vectors_bytes + kv_bytes + workspace_bytes; }
 };
 
-// The format in which the model's source holds a tensor; null when it has none there.
-using StoredFormat = std::function<const Format*(const TensorSpec&)>;
+// How the model's source holds a tensor.
+struct Stored {
+  const Format* format = nullptr;             // null: it has no such tensor
+  const InputTransform* transform = nullptr;  // null: none
+};
+using StoredFormat = std::function<Stored(const TensorSpec&)>;
+
+// Bytes on the device.
+int64_t transform_bytes(const InputTransform& transform);
 
 Result<Plan> make_plan(const Family& family, const ModelConfig& config, const StoredFormat& stored,
                        const Device& device, const PlanGoal& goal);

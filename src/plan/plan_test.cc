@@ -19,7 +19,8 @@ class PlanMemory : public testing::Test {
   }
   Result<Plan> plan(const PlanGoal& goal) const {
     return make_plan(
-        *family_, config_, [](const TensorSpec&) { return find_format("f32"); }, *device_, goal);
+        *family_, config_, [](const TensorSpec&) -> Stored { return {find_format("f32")}; },
+        *device_, goal);
   }
 
   const Family* family_ = nullptr;

@@ -47,8 +47,8 @@ class Roofline : public testing::Test {
     PlanGoal goal;
     goal.kv_type = kv_type;
     plan_ = *make_plan(
-        family, *family.parse(json), [](const TensorSpec&) { return find_format("bf16"); },
-        *device_, goal);
+        family, *family.parse(json),
+        [](const TensorSpec&) -> Stored { return {find_format("bf16")}; }, *device_, goal);
   }
   PassLimit limit(const Pass& pass) const { return pass_limit(plan_, round_ceilings(), pass); }
 

@@ -1,8 +1,11 @@
 // quench's own checkpoints: the canonical planes of any Format, one tensor each. The matrix
 // "X.weight" in format F is stored as "X.weight.F.codes", "X.weight.F.scales", ...: U8 tensors
 // [tile rows, bytes of the plane per tile row]. The name says everything, so that one file may mix
-// formats without a table beside it. docs/formats.md describes it for other programs.
+// formats without a table beside it. A matrix that was quantized in a rotated basis
+// (formats/hadamard.h) has "X.weight.F.signs" too: bit i of byte i / 8 is set where sign i is -1.
+// docs/formats.md describes it for other programs.
 #include "base/bytes.h"
+#include "formats/hadamard.h"
 #include "io/message.h"
 #include "io/stored_matrix.h"
 
@@ -55,6 +58,23 @@ class QuenchReader : public QuantReader {
       }
       matrix.planes[p] = entry->data.data();
       matrix.entries.push_back(entry);
+    }
+    if (const TensorEntry* signs = checkpoint_.find(prefix + format.name + ".signs")) {
+      if (signs->dtype != Dtype::kU8 ||
+          static_cast<int64_t>(signs->data.size()) != ceil_div(cols, 8)) {
+        return fail(ErrorCode::kInvalidFile,
+                    "{}: tensor {} has {} bytes of {}; expected {} bytes of U8, a bit per column.",
+                    checkpoint_.dir(), in_quotes(signs->name), signs->data.size(),
+                    dtype_name(signs->dtype), ceil_div(cols, 8));
+      }
+      if (odd_part(cols) > kMaxOddPart) {
+        return fail(ErrorCode::kUnsupported,
+                    "{}: {} is rotated, but its {} columns have the odd factor {}; at most {} is "
+                    "supported.",
+                    checkpoint_.dir(), in_quotes(name), cols, odd_part(cols), kMaxOddPart);
+      }
+      matrix.transform = InputTransform::from_sign_bits(cols, signs->data);
+      matrix.entries.push_back(signs);
     }
     return matrix;
   }

@@ -15,5 +15,6 @@ void add(const OpContext& context, const AddArgs& a);
 void moe_route(const OpContext& context, const MoeRouteArgs& a);
 void moe_combine(const OpContext& context, const MoeCombineArgs& a);
 void gather_rows(const OpContext& context, const GatherRowsArgs& a);
+void transform(const OpContext& context, const TransformArgs& a);
 
 }  // namespace quench::avx2

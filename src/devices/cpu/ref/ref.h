@@ -18,6 +18,7 @@ void add(const OpContext& context, const AddArgs& args);
 void moe_route(const OpContext& context, const MoeRouteArgs& args);
 void moe_combine(const OpContext& context, const MoeCombineArgs& args);
 void gather_rows(const OpContext& context, const GatherRowsArgs& args);
+void transform(const OpContext& context, const TransformArgs& args);
 
 // Every format: decodes a few rows to f32, then dense dot products. Its packed layout is the
 // canonical one.

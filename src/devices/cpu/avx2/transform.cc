@@ -1,0 +1,13 @@
+// Rotation and permutation of a matmul's input. Limit: log2(k) passes over a row that lies in L1.
+#include "devices/cpu/transform_inl.h"
+
+#include "devices/cpu/avx2/avx2_ops.h"
+#include "devices/cpu/avx2/vec.h"
+
+namespace quench::avx2 {
+
+void transform(const OpContext& context, const TransformArgs& a) {
+  transform_rows<Vec>(context, a);
+}
+
+}  // namespace quench::avx2
