@@ -176,6 +176,8 @@ void add_quantize(CLI::App& app, Verb& chosen) {
   verb->add_option("--profile,--recipe", flags->profile, "A recipe: a name, or the path of a file");
   verb->add_option("--format", flags->format, "One format for all matrices");
   verb->add_option("--algorithm", options.algorithm, "Instead of the recipe's; default rtn");
+  verb->add_flag("--rotate", options.rotate,
+                 "Quantize in a rotated basis, which spreads outliers over all columns");
   verb->add_option("--calibration", options.calibration,
                    "Text file or directory (default: the texts that ship)");
   verb->add_option("--calibration-tokens", options.calibration_tokens,

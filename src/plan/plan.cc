@@ -284,6 +284,10 @@ Result<Recipe> parse_recipe(const Json& json, const std::string& where) {
     if (!json["algorithm"].is_string()) return refuse("\"algorithm\" must be a name");
     recipe.algorithm = json["algorithm"].get<std::string>();
   }
+  if (json.contains("rotate")) {
+    if (!json["rotate"].is_boolean()) return refuse("\"rotate\" must be true or false");
+    recipe.rotate = json["rotate"].get<bool>();
+  }
   if (json.contains("kld_budget")) {
     const Json& budget = json["kld_budget"];
     if (!budget.is_number() || budget.get<double>() < 0.0)

@@ -22,6 +22,7 @@ struct Recipe {
   std::string default_format;
   std::map<std::string, std::string> role_formats;  // role name -> format name, over the default
   std::string algorithm = "rtn";                    // see quantize/encoder.h
+  bool rotate = false;      // inputs by a Hadamard rotation first (formats/hadamard.h)
   double kld_budget = 0.0;  // accepted mean KL divergence in nats per token; 0: not said
 
   const std::string& format_for(Role role) const;
@@ -114,7 +115,7 @@ Result<KvType> kv_type_by_name(const std::string& name);
 // A recipe by format name ("int4"), or "" for as stored.
 Result<Recipe> recipe_for_format(const std::string& format);
 // From a recipe file: {"name", "description", "default": FORMAT, "roles": {ROLE: FORMAT},
-// "algorithm": NAME, "kld_budget": NUMBER}.
+// "algorithm": NAME, "rotate": BOOL, "kld_budget": NUMBER}.
 Result<Recipe> parse_recipe(const Json& json, const std::string& where);
 
 }  // namespace quench

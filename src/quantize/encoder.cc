@@ -2,7 +2,49 @@
 
 #include <fmt/ranges.h>
 
+#include <cmath>
+#include <numeric>
+
 namespace quench {
+
+InputStats transformed_stats(const InputStats& stats, const InputTransform& transform,
+                             Device& device) {
+  InputStats result;
+  result.tokens = stats.tokens;
+  const size_t cols = stats.mean_square.size();
+  if (stats.second_moment.empty()) {
+    // A rotation spreads everything over all columns; a permutation moves it.
+    const bool moves = transform.kind == InputTransform::Kind::kPermutation;
+    for (const auto& [from, to] : {std::pair{&stats.mean_square, &result.mean_square},
+                                   std::pair{&stats.mean_abs, &result.mean_abs}}) {
+      const float mean =
+          std::accumulate(from->begin(), from->end(), 0.0f) / static_cast<float>(cols);
+      to->assign(cols, mean);
+      if (moves) transform.apply(*from, *to);
+    }
+    return result;
+  }
+  // T M T^t: the transform of every row, and then of every column, which are the rows of the
+  // transpose.
+  std::vector<float> moment = stats.second_moment;
+  result.second_moment.resize(moment.size());
+  for (int pass = 0; pass < 2; ++pass) {
+    device.run([&](const OpContext& context) {
+      const Range range = worker_range(context.worker, static_cast<int64_t>(cols));
+      std::vector<float> row(cols);
+      for (auto r = static_cast<size_t>(range.begin); r < static_cast<size_t>(range.end); ++r) {
+        transform.apply(std::span(moment).subspan(r * cols, cols), row);
+        for (size_t c = 0; c < cols; ++c) result.second_moment[c * cols + r] = row[c];
+      }
+    });
+    if (pass == 0) moment.swap(result.second_moment);
+  }
+  for (size_t i = 0; i < cols; ++i) {
+    result.mean_square.push_back(result.second_moment[i * cols + i]);
+    result.mean_abs.push_back(std::sqrt(result.mean_square.back()));
+  }
+  return result;
+}
 
 Result<const Algorithm*> require_algorithm(std::string_view name) {
   std::vector<std::string> known;

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "devices/device.h"
 #include "formats/format.h"
+#include "formats/input_transform.h"
 
 namespace quench {
 
@@ -22,6 +23,10 @@ struct InputStats {
   std::vector<float> mean_abs;       // [cols] mean of |x[i]|
   std::vector<float> second_moment;  // [cols, cols] mean of x[i] x[j]; only where it was asked for
 };
+
+// The same of T(x).
+InputStats transformed_stats(const InputStats& stats, const InputTransform& transform,
+                             Device& device);
 
 enum class Needs {
   kNothing,       // data-free

@@ -4,6 +4,10 @@
 #include <map>
 #include <set>
 
+#include "base/bytes.h"
+#include "base/sha256.h"
+#include "formats/hadamard.h"
+#include "quantize/calibrate.h"
 #include "quantize/quantize.h"
 
 namespace quench {
@@ -45,12 +49,25 @@ class JobPlanner {
     const int64_t weights = spec.rows * spec.cols;
     item.source_bytes = weights * 2;
     item.bytes = format->matrix_bytes(spec.rows, spec.cols);
+    if (job_.recipe.rotate && item.is_quantized && odd_part(spec.cols) <= kMaxOddPart) {
+      item.transform = rotation_of(spec);
+      item.bytes += ceil_div(spec.cols, 8);  // its signs
+    }
     job_.num_weights += weights;
     job_.source_bytes += item.source_bytes;
     job_.bytes += item.bytes;
     QuantizeUnit& unit = unit_of(spec.layer);
     item.spec = std::move(spec);
     unit.items.push_back(std::move(item));
+  }
+
+  // The same for all matrices that share an input, so that it is rotated once.
+  static InputTransform rotation_of(const TensorSpec& spec) {
+    const std::string input = fmt::format("{} {}", spec.layer, calibration_input(spec));
+    uint64_t seed = 0;
+    for (const char c : sha256_hex(std::as_bytes(std::span(input))).substr(0, 16))
+      seed = seed * 31 + static_cast<uint64_t>(c);
+    return InputTransform::hadamard(spec.cols, seed);
   }
 
   QuantizeUnit& unit_of(int64_t layer) {
@@ -82,6 +99,7 @@ Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
   QUENCH_TRY(const SessionOptions session, session_for_profile(options.session, options.profile));
   QUENCH_TRY(job.recipe, session_recipe(session));
   if (!options.algorithm.empty()) job.recipe.algorithm = options.algorithm;
+  job.recipe.rotate = job.recipe.rotate || options.rotate;
   QUENCH_TRY(job.algorithm, require_algorithm(job.recipe.algorithm));
   QUENCH_TRY(job.model, plan_model(session, Weights::kRequired));
   QUENCH_TRY_VOID(refuse_quantized(*job.model));

@@ -30,6 +30,10 @@ std::string plane_name(const QuantizeItem& item, size_t plane) {
                      item.format->planes[plane].name);
 }
 
+std::string signs_name(const QuantizeItem& item) {
+  return fmt::format("{}.{}.signs", item.spec.name, item.format->name);
+}
+
 std::vector<NewTensor> output_tensors(const QuantizeItem& item) {
   const TensorSpec& spec = item.spec;
   if (!item.is_quantized) {
@@ -43,6 +47,7 @@ std::vector<NewTensor> output_tensors(const QuantizeItem& item) {
     const int64_t bytes = item.format->plane_bytes(static_cast<int>(p), spec.rows, spec.cols);
     tensors.push_back({plane_name(item, p), Dtype::kU8, {tile_rows, bytes / tile_rows}});
   }
+  if (item.transform) tensors.push_back({signs_name(item), Dtype::kU8, {ceil_div(spec.cols, 8)}});
   return tensors;
 }
 
@@ -52,6 +57,7 @@ std::string job_key(const QuantizeOptions& options, const QuantizeJob& job) {
               {"algorithm", job.algorithm->name},
               {"default", job.recipe.default_format},
               {"roles", job.recipe.role_formats},
+              {"rotate", job.recipe.rotate},
               {"calibration", options.calibration},
               {"calibration_tokens", options.calibration_tokens},
               {"isa", job.algorithm->needs == Needs::kNothing ? "" : job.model->device->isa()},
@@ -113,7 +119,7 @@ class Quantizer {
     if (calibration_ != nullptr) QUENCH_TRY_VOID(calibration_->collect(unit.layer));
     Json note = Json::object();
     for (const QuantizeItem& item : unit.items) {
-      QUENCH_TRY_VOID(run_item(unit, item, note));
+      QUENCH_TRY_VOID(run_item(item, note));
       done_bytes_ += item.source_bytes;
       if (options_.progress) {
         options_.progress({unit.name, done_bytes_, job_.source_bytes, relative_error()});
@@ -145,12 +151,17 @@ class Quantizer {
     if (algorithm->needs != Needs::kNothing && (stats == nullptr || stats->tokens == 0)) {
       QUENCH_TRY(algorithm, require_algorithm("rtn"));
     }
+    InputStats rotated;
+    if (stats != nullptr && item.transform) {
+      rotated = transformed_stats(*stats, item.transform, *job_.model->device);
+      stats = &rotated;
+    }
     QUENCH_TRY(encoders_[key],
                algorithm->prepare(*item.format, item.spec.cols, stats, *job_.model->device));
     return encoders_[key].get();
   }
 
-  Result<void> run_item(const QuantizeUnit& unit, const QuantizeItem& item, Json& note) {
+  Result<void> run_item(const QuantizeItem& item, Json& note) {
     if (!item.is_quantized) return copy_item(item);
     QUENCH_TRY(const Encoder* encoder, encoder_for(item));
     const TensorSpec& spec = item.spec;
@@ -171,7 +182,7 @@ class Quantizer {
         double error = 0.0;
         double norm = 0.0;
         auto done =
-            encode_rows(*encoder, spec, format, begin + part.begin, part.end - part.begin,
+            encode_rows(*encoder, item, begin + part.begin, part.end - part.begin,
                         format.row_planes(encoded.planes(), part.begin, spec.cols), error, norm);
         const std::lock_guard lock(mutex);
         if (!done) outcome = std::move(done);
@@ -191,19 +202,22 @@ class Quantizer {
                                                        static_cast<int>(p), rows, spec.cols))}));
       }
     }
+    if (item.transform)
+      QUENCH_TRY_VOID(writer_.append(signs_name(item), item.transform.sign_bits()));
     job_.model->source->drop(spec);
     const std::string role = fmt::format("{} {}", role_row(spec.role).name, format.name);
     add_error(role, squared_error, squared_norm);
     if (!note.contains(role)) note[role] = {0.0, 0.0};
     note[role][0] = note[role][0].get<double>() + squared_error;
     note[role][1] = note[role][1].get<double>() + squared_norm;
-    (void)unit;
     return {};
   }
 
-  Result<void> encode_rows(const Encoder& encoder, const TensorSpec& spec, const Format& format,
-                           int64_t row, int64_t num_rows, const Planes& out, double& squared_error,
+  Result<void> encode_rows(const Encoder& encoder, const QuantizeItem& item, int64_t row,
+                           int64_t num_rows, const Planes& out, double& squared_error,
                            double& squared_norm) const {
+    const TensorSpec& spec = item.spec;
+    const Format& format = *item.format;
     const auto count = static_cast<size_t>(num_rows * spec.cols);
     std::vector<float> values(count);
     QUENCH_TRY_VOID(job_.model->source->read_rows(spec, row, num_rows, values.data()));
@@ -214,6 +228,15 @@ class Quantizer {
                   "may be damaged: check it against its published hash.",
                   spec.name, values[i], row + static_cast<int64_t>(i) / spec.cols,
                   static_cast<int64_t>(i) % spec.cols);
+    }
+    if (item.transform) {  // lengths and errors are the same in both bases
+      const auto cols = static_cast<size_t>(spec.cols);
+      std::vector<float> original(cols);
+      for (size_t begin = 0; begin < count; begin += cols) {
+        const std::span<float> values_row(values.data() + begin, cols);
+        std::copy(values_row.begin(), values_row.end(), original.begin());
+        item.transform.row_to_stored(original, values_row);
+      }
     }
     encoder.encode(values.data(), num_rows, out);
     std::vector<float> decoded(static_cast<size_t>(format.tile_rows * spec.cols));
@@ -287,9 +310,13 @@ class Quantizer {
       if (!formats.contains(role.role)) formats[role.role] = Json::array();
       formats[role.role].push_back(role.format);
     }
-    Json quantization = {{"quant_method", "quench"},   {"version", 1},
-                         {"recipe", job_.recipe.name}, {"algorithm", job_.algorithm->name},
-                         {"formats", formats},         {"bits_per_weight", job_.bits_per_weight()}};
+    Json quantization = {{"quant_method", "quench"},
+                         {"version", 1},
+                         {"recipe", job_.recipe.name},
+                         {"algorithm", job_.algorithm->name},
+                         {"rotated", job_.recipe.rotate},
+                         {"formats", formats},
+                         {"bits_per_weight", job_.bits_per_weight()}};
     if (calibration_ != nullptr) {
       quantization["calibration"] = {{"sha256", report_.calibration_sha256},
                                      {"tokens", report_.calibration_tokens}};

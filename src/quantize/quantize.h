@@ -20,6 +20,7 @@ struct QuantizeOptions {
   SessionOptions session;          // the model and the device; its recipe and format are empty
   std::string profile;             // a recipe's name or file, or a format
   std::string algorithm;           // over the recipe's; empty: the recipe's
+  bool rotate = false;             // although the recipe does not
   std::string calibration;         // text file or directory; empty: the one that ships
   int64_t calibration_tokens = 0;  // at most; 0: all of the text
   std::string out;
@@ -42,7 +43,8 @@ struct QuantizeItem {
   bool is_quantized = false;       // false: stored plainly, as one tensor in a float format
   int64_t source_bytes = 0;
   int64_t bytes = 0;
-  std::string fallback;  // why it has not the recipe's format; empty: it has
+  InputTransform transform;  // that its input goes through; none: the model's own basis
+  std::string fallback;      // why it has not the recipe's format; empty: it has
 };
 
 // Tensors of one layer, or of none (embedding, head, final norm).
