@@ -35,6 +35,7 @@ struct Plane {
 };
 
 struct Format;
+struct TrellisCode;
 
 // A format of tiles [1, group] with values scale * (level[code] - zero), one scale and one zero per
 // tile: all that an integer kernel needs to know of it.
@@ -69,6 +70,7 @@ struct Format {
                  int64_t x_stride);
 
   Grid grid;
+  const TrellisCode* trellis = nullptr;  // the code of a trellis format (trellis_code.h)
 
   int64_t tile_width(int64_t cols) const { return tile_cols == 0 ? cols : tile_cols; }
   // True when a [rows, cols] matrix divides into whole tiles with whole bytes per plane.

@@ -7,11 +7,14 @@
 // inverse.
 //
 // Grid formats are rounded column by column, their scales chosen when a tile begins; other formats
-// tile by tile, with feedback between the tiles.
+// tile by tile, with feedback between the tiles; trellis formats in their blocks of 32 columns,
+// whose errors count by the diagonal of D.
 #include <algorithm>
 
 #include "base/bytes.h"
+#include "base/float16.h"
 #include "base/log.h"
+#include "formats/trellis_code.h"
 #include "quantize/dense_parts.h"
 #include "quantize/grid_parts.h"
 
@@ -28,7 +31,9 @@ class GptqEncoder : public Encoder {
  public:
   GptqEncoder(const Format& format, int64_t cols) : format_(format), cols_(cols), levels_(format) {
     panel_ = std::max(kPanel, format.tile_cols);
-    step_ = is_writable_grid(format) ? 1 : format.tile_width(cols);
+    step_ = is_writable_grid(format)    ? 1
+            : format.trellis != nullptr ? kTrellisCols
+                                        : format.tile_width(cols);
   }
 
   Result<void> factor(const InputStats& stats, Device& device) {
@@ -98,6 +103,8 @@ class GptqEncoder : public Encoder {
     std::vector<float> feedback(static_cast<size_t>(num_rows * panel_));
     std::vector<GridChoice> choices(static_cast<size_t>(num_rows));
     std::vector<uint8_t> codes(static_cast<size_t>(num_rows * cols_));
+    std::vector<float> scales;
+    if (format_.trellis != nullptr) scales = put_trellis_scales(rows, num_rows, first);
     for (int64_t p = 0, begin = 0; begin < cols_; ++p, begin += panel_) {
       Panel panel = {begin, std::min(panel_, cols_ - begin), num_rows, {}, {}};
       if (begin > 0) {
@@ -119,6 +126,8 @@ class GptqEncoder : public Encoder {
         const int64_t width = std::min(step_, panel.width - j);
         if (is_writable_grid(format_)) {
           round_column(rows, panel, j, choices, codes, first);
+        } else if (format_.trellis != nullptr) {
+          round_trellis(rows, panel, j, scales, first);
         } else {
           round_tile(rows, panel, j, width, first);
         }
@@ -164,6 +173,45 @@ class GptqEncoder : public Encoder {
       const int64_t begin = column + 1 - width;
       format_.grid.write(format_, codes.data() + r * cols_ + begin, width, choice.scale,
                          choice.zero, tile_planes(first, r, begin));
+    }
+  }
+
+  std::vector<float> put_trellis_scales(const float* rows, int64_t num_rows,
+                                        const Planes& first) const {
+    std::vector<float> scales;
+    for (int64_t r = 0; r < num_rows; ++r) {
+      scales.push_back(trellis_row_scale(*format_.trellis, rows + r * cols_, cols_));
+      store<uint16_t>(first[1] + 2 * r, f32_to_f16(scales.back()));
+    }
+    return scales;
+  }
+
+  // Blocks of 16 rows in the same 32 columns.
+  void round_trellis(const float* rows, Panel& panel, int64_t j, const std::vector<float>& scales,
+                     const Planes& first) const {
+    const TrellisCode& code = *format_.trellis;
+    const int64_t n = panel.num_rows;
+    const int64_t column = panel.begin + j;
+    float targets[kTrellisRows * kTrellisCols];
+    int8_t levels[kTrellisRows * kTrellisCols];
+    for (int64_t row = 0; row < n; row += kTrellisRows) {
+      for (int64_t i = 0; i < kTrellisRows * kTrellisCols; ++i) {
+        const int64_t r = row + i / kTrellisCols;
+        const float scale = scales[static_cast<size_t>(r)];
+        const float target = panel.target[static_cast<size_t>((j + i % kTrellisCols) * n + r)];
+        targets[i] = scale > 0.0f ? target / scale : 0.0f;
+      }
+      std::byte* block = first[0] + row * cols_ * code.bits / 8 +
+                         column / kTrellisCols * trellis_block_bytes(code.bits);
+      encode_trellis_block(code, targets, d_.data() + column, block);
+      decode_trellis_block(code, block, levels);
+      for (int64_t i = 0; i < kTrellisRows * kTrellisCols; ++i) {
+        const int64_t r = row + i / kTrellisCols;
+        const int64_t c = i % kTrellisCols;
+        panel.error[static_cast<size_t>((j + c) * n + r)] =
+            rows[r * cols_ + column + c] -
+            scales[static_cast<size_t>(r)] * static_cast<float>(levels[i]);
+      }
     }
   }
 
@@ -218,7 +266,8 @@ class GptqEncoder : public Encoder {
 };
 
 bool accepts(const Format& format) {
-  return is_writable_grid(format) || (format.tile_rows == 1 && format.tile_cols > 0);
+  return is_writable_grid(format) || format.trellis != nullptr ||
+         (format.tile_rows == 1 && format.tile_cols > 0);
 }
 
 Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols,

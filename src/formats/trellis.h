@@ -1,0 +1,71 @@
+// Trellis coded weights (trellis_code.h): 2 or 3 bits per weight and one f16 scale per row. Made
+// for weights in a rotated basis, whose rows look normal; without rotation outliers cost dearly.
+//
+// Planes of one tile (16 rows): codes, blocks of 32 columns left to right; scales, 16 f16.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/float16.h"
+#include "formats/format.h"
+#include "formats/trellis_code.h"
+
+namespace quench::trellis_format {
+
+inline void encode(const Format& format, const float* x, int64_t x_stride, int64_t cols,
+                   const Planes& tile) {
+  const TrellisCode& code = *format.trellis;
+  float scales[kTrellisRows];
+  for (int64_t r = 0; r < kTrellisRows; ++r) {
+    scales[r] = trellis_row_scale(code, x + r * x_stride, cols);
+    store<uint16_t>(tile[1] + 2 * r, f32_to_f16(scales[r]));
+  }
+  float targets[kTrellisRows * kTrellisCols];
+  std::byte* block = tile[0];
+  for (int64_t column = 0; column < cols; column += kTrellisCols) {
+    for (int64_t r = 0; r < kTrellisRows; ++r) {
+      const float inverse = scales[r] > 0.0f ? 1.0f / scales[r] : 0.0f;
+      for (int64_t c = 0; c < kTrellisCols; ++c)
+        targets[r * kTrellisCols + c] = x[r * x_stride + column + c] * inverse;
+    }
+    encode_trellis_block(code, targets, nullptr, block);
+    block += trellis_block_bytes(code.bits);
+  }
+}
+
+inline void decode(const Format& format, const ConstPlanes& tile, int64_t cols, float* x,
+                   int64_t x_stride) {
+  const TrellisCode& code = *format.trellis;
+  int8_t levels[kTrellisRows * kTrellisCols];
+  const std::byte* block = tile[0];
+  for (int64_t column = 0; column < cols; column += kTrellisCols) {
+    decode_trellis_block(code, block, levels);
+    block += trellis_block_bytes(code.bits);
+    for (int64_t r = 0; r < kTrellisRows; ++r) {
+      const float scale = f16_to_f32(load<uint16_t>(tile[1] + 2 * r));
+      for (int64_t c = 0; c < kTrellisCols; ++c)
+        x[r * x_stride + column + c] = scale * static_cast<float>(levels[r * kTrellisCols + c]);
+    }
+  }
+}
+
+inline Format make(int bits) {
+  Format format;
+  format.name = fmt::format("trellis{}", bits);
+  format.description =
+      fmt::format("{} bits by a 12-bit trellis, f16 scale per row; for rotated weights", bits);
+  format.tile_rows = kTrellisRows;
+  format.tile_cols = 0;
+  format.planes = {{"codes", bits, 0}, {"scales", 0, 2 * kTrellisRows}};
+  format.bits = bits;
+  format.encode = encode;
+  format.decode = decode;
+  format.trellis = &trellis_code(bits);
+  return format;
+}
+
+inline std::vector<Format> formats() { return {make(2), make(3)}; }
+
+}  // namespace quench::trellis_format

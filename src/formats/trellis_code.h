@@ -1,0 +1,53 @@
+// A trellis code for weights: every weight is named by the last 12 bits of a bit stream that grows
+// by `bits` per weight, so that a weight may choose among 64 levels although it adds only 2 or 3
+// bits (trellis coded quantization: Marcellin and Fischer 1990; with a computed code book: Tseng et
+// al. 2024, QTIP). Here the 12-bit window goes through a binary linear map to a 6-bit index into a
+// table of signed bytes: one GF(2) affine instruction per byte of the window and one byte shuffle
+// decode 64 weights.
+//
+// A block is 16 rows x 32 columns. Lane l = 4 * row + j (j = 0..3) holds the weights of its row at
+// the columns 4 m + j, m = 0..7, as 8 * bits bits, byte i of lane l being byte i * 64 + l of the
+// block. The stream runs down lane 0, then lane 1, ... lane 63, and is a ring: the window of the
+// first weights of lane 0 reaches into lane 63. Nothing but the codes is stored.
+//
+// Pure functions; any thread.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace quench {
+
+constexpr int kTrellisWindow = 12;  // bits
+constexpr int kTrellisRows = 16;    // of a block
+constexpr int kTrellisCols = 32;
+constexpr int kTrellisLanes = 64;
+
+struct TrellisCode {
+  int bits;                       // per weight
+  std::array<uint16_t, 6> masks;  // index bit q = parity of masks[q] & window; the newest bit of
+                                  // the stream is bit 0 of the window
+  float deviation;                // of the levels, for normal weights: a good scale is sigma / this
+  std::array<int8_t, 64> levels;  // antisymmetric: levels[63 - i] = -levels[i]
+
+  int index(uint32_t window) const;
+};
+
+// The scale of a row [cols] as it will be read back from f16.
+float trellis_row_scale(const TrellisCode& code, const float* row, int64_t cols);
+
+// bits: 2 or 3.
+const TrellisCode& trellis_code(int bits);
+
+constexpr int64_t trellis_block_bytes(int bits) { return int64_t{kTrellisLanes} * bits; }
+
+// levels: [16, 32] row-major.
+void decode_trellis_block(const TrellisCode& code, const std::byte* block, int8_t* levels);
+
+// The codes whose levels have the least sum of importance[column] * (target - level)^2: Viterbi's
+// algorithm over the ring. targets: [16, 32] in units of a level; importance: [32], or null for 1.
+void encode_trellis_block(const TrellisCode& code, const float* targets, const float* importance,
+                          std::byte* block);
+
+}  // namespace quench
