@@ -24,7 +24,8 @@ CpuFeatures detect() {
   features.avx512 = features.avx2 && __builtin_cpu_supports("avx512f") &&
                     __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
-                    __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+                    __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16") &&
+                    __builtin_cpu_supports("gfni");
   return features;
 }
 

@@ -8,7 +8,8 @@ namespace quench {
 struct CpuFeatures {
   bool avx2 = false;      // AVX2, FMA, F16C, BMI2
   bool avx_vnni = false;  // 256-bit byte dot products
-  bool avx512 = false;    // F, BW, DQ, VL, VNNI, VBMI and BF16: Sapphire Rapids, Zen 4 and later
+  bool avx512 =
+      false;  // F, BW, DQ, VL, VNNI, VBMI, BF16 and GFNI: Sapphire Rapids, Zen 4 and later
 };
 
 // Asked once; what the operating system does not save on a switch counts as absent.

@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "base/threads.h"
+#include "formats/trellis_code.h"
 
 namespace quench {
 
@@ -195,6 +196,7 @@ struct Ops {
   void (*moe_combine)(const OpContext&, const MoeCombineArgs&);
   void (*gather_rows)(const OpContext&, const GatherRowsArgs&);
   void (*transform)(const OpContext&, const TransformArgs&);
+  TrellisStep trellis_step;  // for quantizers; by the worker that calls, alone
 };
 
 }  // namespace quench

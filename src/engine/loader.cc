@@ -134,6 +134,13 @@ class Loader {
         return {};
       }
     }
+    if (matrix.format->trellis != nullptr) {
+      return fail(
+          ErrorCode::kUnsupported,
+          "The codes of {} are not made while a model loads: that takes minutes. Use quench "
+          "quantize first, and run its output.",
+          matrix.format->name);
+    }
     std::vector<float> values(static_cast<size_t>(rows * spec.cols));
     QUENCH_TRY_VOID(source_.read_rows(spec, row, rows, values.data()));
     for (size_t i = 0; i < values.size(); ++i) {

@@ -1,5 +1,12 @@
 #include <cmath>
+#include <map>
+#include <mutex>
 #include <string_view>
+
+#include "base/bytes.h"
+#include "base/float16.h"
+#include "formats/hadamard.h"
+#include "formats/trellis_code.h"
 
 #include "engine/weight_source.h"
 
@@ -21,12 +28,41 @@ uint64_t hash(std::string_view text) {  // FNV-1a
 
 class RandomSource : public WeightSource {
  public:
-  explicit RandomSource(uint64_t seed) : seed_(seed) {}
+  RandomSource(uint64_t seed, Recipe recipe) : seed_(seed), recipe_(std::move(recipe)) {}
 
-  const Format* stored_format(const TensorSpec&) const override { return find_format("bf16"); }
-  Result<ConstPlanes> stored_rows(const TensorSpec&, int64_t, int64_t,
-                                  std::optional<QuantizedTensor>&) const override {
-    return ConstPlanes{};
+  const Format* stored_format(const TensorSpec& spec) const override {
+    const Format* wanted = find_format(recipe_.format_for(spec.role));
+    if (wanted != nullptr && wanted->trellis != nullptr && role_row(spec.role).is_matrix &&
+        wanted->fits(spec.rows, spec.cols))
+      return wanted;
+    return find_format("bf16");
+  }
+  const InputTransform* transform(const TensorSpec& spec) const override {
+    if (stored_format(spec)->trellis == nullptr || odd_part(spec.cols) > kMaxOddPart)
+      return nullptr;
+    const std::lock_guard lock(mutex_);
+    auto& transform = rotations_[spec.cols];
+    if (transform == nullptr)
+      transform = std::make_unique<InputTransform>(InputTransform::hadamard(spec.cols, seed_));
+    return transform.get();
+  }
+  Result<ConstPlanes> stored_rows(const TensorSpec& spec, int64_t row_begin, int64_t rows,
+                                  std::optional<QuantizedTensor>& buffer) const override {
+    const Format& format = *stored_format(spec);
+    if (format.trellis == nullptr) return ConstPlanes{};
+    buffer.emplace(format, rows, spec.cols);
+    const Planes planes = buffer->planes();
+    uint64_t state =
+        mix(mix(seed_ ^ hash(spec.name)) + static_cast<uint64_t>(spec.row_begin + row_begin));
+    const int64_t bytes = format.plane_bytes(0, rows, spec.cols);  // of blocks: a multiple of 8
+    for (int64_t i = 0; i < bytes; i += 8) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      store<uint64_t>(planes[0] + i, mix(state));
+    }
+    const float deviation = format.trellis->deviation;
+    const float scale = 1.0f / (deviation * std::sqrt(static_cast<float>(spec.cols)));
+    for (int64_t r = 0; r < rows; ++r) store<uint16_t>(planes[1] + 2 * r, f32_to_f16(scale));
+    return std::as_const(*buffer).planes();
   }
   void drop(const TensorSpec&) const override {}
 
@@ -52,12 +88,15 @@ class RandomSource : public WeightSource {
 
  private:
   uint64_t seed_;
+  Recipe recipe_;
+  mutable std::mutex mutex_;
+  mutable std::map<int64_t, std::unique_ptr<InputTransform>> rotations_;  // by columns
 };
 
 }  // namespace
 
-std::unique_ptr<WeightSource> make_random_source(uint64_t seed) {
-  return std::make_unique<RandomSource>(seed);
+std::unique_ptr<WeightSource> make_random_source(uint64_t seed, const Recipe& recipe) {
+  return std::make_unique<RandomSource>(seed, recipe);
 }
 
 }  // namespace quench

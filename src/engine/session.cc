@@ -124,7 +124,7 @@ Result<std::unique_ptr<PlannedModel>> plan_model(const SessionOptions& options, 
   const ModelFiles& files = planned->files;
   StoredFormat stored;
   if (options.random_weights) {
-    planned->source = make_random_source(options.weights_seed);
+    planned->source = make_random_source(options.weights_seed, goal.recipe);
   } else if (files.checkpoint && files.checkpoint->has_weights()) {
     QUENCH_TRY(planned->source,
                open_checkpoint_source(*files.checkpoint, *files.family, files.config));

@@ -9,6 +9,7 @@
 #include "formats/quantized_tensor.h"
 #include "io/checkpoint.h"
 #include "models/family.h"
+#include "plan/plan.h"
 
 namespace quench {
 
@@ -41,7 +42,8 @@ Result<std::unique_ptr<WeightSource>> open_checkpoint_source(const Checkpoint& c
 
 // Values drawn by (seed, tensor name, row): the same on every machine, for any number of threads.
 // Matrices are uniform with standard deviation 1/sqrt(cols), norms near 1, biases small, so that
-// activations stay in a sane range.
-std::unique_ptr<WeightSource> make_random_source(uint64_t seed);
+// activations stay in a sane range. Roles that the recipe wants in a trellis format are held in it,
+// as random codes in a rotated basis: finding good codes takes minutes and changes no speed.
+std::unique_ptr<WeightSource> make_random_source(uint64_t seed, const Recipe& recipe);
 
 }  // namespace quench

@@ -54,7 +54,8 @@ TEST(Format, RoundTripErrorFollowsTheBits) {
     if (format.name == "f32") {
       EXPECT_EQ(error, 0.0);
     }
-    if (format.zero_point) continue;  // its range shrinks when the top code is not used
+    if (format.zero_point) continue;          // its range shrinks when the top code is not used
+    if (format.trellis != nullptr) continue;  // its scale is that of the values it is given
     EXPECT_EQ(round_trip(format, y, rows, cols), y)
         << format.name << ": encoding is not idempotent";
   }
@@ -64,6 +65,7 @@ TEST(Format, ZeroRowsAndConstantRowsAreExact) {
   const std::vector<float> zeros(512, 0.0f);
   const std::vector<float> ones(512, 1.0f);
   for (const Format& format : all_formats()) {
+    if (!format.fits(2, 256)) continue;
     EXPECT_EQ(round_trip(format, zeros, 2, 256), zeros) << format.name;
     EXPECT_LT(relative_error(ones, round_trip(format, ones, 2, 256)), 1e-3) << format.name;
   }

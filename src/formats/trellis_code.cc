@@ -1,6 +1,7 @@
 #include "formats/trellis_code.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -16,28 +17,26 @@ constexpr int kSteps = 8;                        // weights of a lane
 constexpr int kLength = kTrellisLanes * kSteps;  // of the ring
 constexpr int kOverlap = 28;  // steps on each side of the seam from which its state is found
 
-constexpr std::array<int8_t, 64> antisymmetric(const std::array<int8_t, 32>& upper) {
-  std::array<int8_t, 64> levels{};
+constexpr TrellisCode make_code(int bits, const std::array<uint16_t, 6>& masks, float deviation,
+                                const std::array<int8_t, 32>& upper) {
+  TrellisCode code{bits, {}, deviation, {}};
+  for (size_t q = 0; q < 6; ++q) code.masks[q] = masks[q];
   for (size_t i = 0; i < 32; ++i) {
-    levels[32 + i] = upper[i];
-    levels[31 - i] = static_cast<int8_t>(-upper[i]);
+    code.levels[32 + i] = upper[i];
+    code.levels[31 - i] = static_cast<int8_t>(-upper[i]);
   }
-  return levels;
+  return code;
 }
 
 // Maps and levels found by a search over random maps for a normal source; the tests hold their
 // distortion.
 constexpr TrellisCode kCodes[] = {
-    {2,
-     {1405, 1234, 3513, 284, 2517, 1875},
-     48.90f,
-     antisymmetric({7,  5,  7,  12, 11, 9,  8,  7,  19, 24, 22, 28, 25, 26, 25, 25,
-                    42, 44, 45, 47, 50, 41, 45, 53, 66, 64, 70, 70, 87, 89, 94, 127})},
-    {3,
-     {2228, 79, 1604, 961, 3959, 1836},
-     43.86f,
-     antisymmetric({5,  7,  5,  6,  9,  7,  9,  11, 19, 20, 19, 21, 27, 24, 23,  29,
-                    33, 36, 39, 39, 43, 44, 51, 51, 55, 62, 63, 70, 78, 85, 101, 127})},
+    make_code(2, {1405, 1234, 3513, 284, 2517, 1875}, 48.90f,
+              {7,  5,  7,  12, 11, 9,  8,  7,  19, 24, 22, 28, 25, 26, 25, 25,
+               42, 44, 45, 47, 50, 41, 45, 53, 66, 64, 70, 70, 87, 89, 94, 127}),
+    make_code(3, {2228, 79, 1604, 961, 3959, 1836}, 43.86f,
+              {5,  7,  5,  6,  9,  7,  9,  11, 19, 20, 19, 21, 27, 24, 23,  29,
+               33, 36, 39, 39, 43, 44, 51, 51, 55, 62, 63, 70, 78, 85, 101, 127}),
 };
 
 int row_of(int step) { return step / kSteps / 4; }
@@ -57,18 +56,22 @@ const Indices& indices(const TrellisCode& code) {
   return code.bits == 2 ? two : three;
 }
 
+constexpr size_t kMargin = 16;  // that a step may read beyond the costs
+
 // Viterbi's algorithm over a run of steps. A state is what of the window the next step keeps: its
 // last 12 - bits bits.
 class Search {
  public:
-  Search(const TrellisCode& code, const float* targets, const float* importance)
+  Search(const TrellisCode& code, const float* targets, const float* importance,
+         TrellisStep one_step)
       : code_(code),
         index_(indices(code)),
         targets_(targets),
         importance_(importance),
+        step_(one_step),
         states_(kWindows >> code.bits) {
-    cost_.resize(static_cast<size_t>(states_));
-    branch_.resize(kWindows);
+    cost_.resize(static_cast<size_t>(states_) + kMargin);
+    next_.resize(cost_.size());
   }
 
   // From any state (start < 0) or one, over `count` steps from `first` on.
@@ -76,20 +79,20 @@ class Search {
     const float far = std::numeric_limits<float>::max() / 4;
     std::fill(cost_.begin(), cost_.end(), start < 0 ? 0.0f : far);
     if (start >= 0) cost_[static_cast<size_t>(start)] = 0.0f;
-    back_.resize(static_cast<size_t>(count) * static_cast<size_t>(states_));
-    for (int i = 0; i < count; ++i)
-      step((first + i) % kLength, back_.data() + static_cast<size_t>(i) * cost_.size());
+    back_.resize(static_cast<size_t>(count * states_));
+    for (int i = 0; i < count; ++i) step((first + i) % kLength, back_.data() + i * states_);
   }
 
   int best_state() const {
-    return static_cast<int>(std::min_element(cost_.begin(), cost_.end()) - cost_.begin());
+    return static_cast<int>(std::min_element(cost_.begin(), cost_.begin() + states_) -
+                            cost_.begin());
   }
 
   // The windows of the last run, ending in `state`, last first: visit(i, window).
   template <class Visit>
   void trace(int count, int state, Visit visit) const {
     for (int i = count - 1; i >= 0; --i) {
-      const int high = back_[static_cast<size_t>(i) * cost_.size() + static_cast<size_t>(state)];
+      const int high = back_[static_cast<size_t>(i * states_ + state)];
       const int window = high * states_ + state;
       visit(i, window);
       state = window >> code_.bits;
@@ -105,43 +108,39 @@ class Search {
       const float difference = target - static_cast<float>(code_.levels[i]);
       metric[i] = weight * difference * difference;
     }
-    const int choices = 1 << code_.bits;
-    for (int u = 0; u < states_; ++u) {
-      const float cost = cost_[static_cast<size_t>(u)];
-      const uint8_t* index = index_.of.data() + u * choices;
-      float* branch = branch_.data() + u * choices;
-      for (int c = 0; c < choices; ++c) branch[c] = cost + metric[index[c]];
-    }
-    // Windows that agree in their last bits meet in one state.
-    for (int v = 0; v < states_; ++v) {
-      cost_[static_cast<size_t>(v)] = branch_[static_cast<size_t>(v)];
-      back[v] = 0;
-    }
-    for (int high = 1; high < choices; ++high) {
-      const float* branch = branch_.data() + high * states_;
-      for (int v = 0; v < states_; ++v) {
-        const bool better = branch[v] < cost_[static_cast<size_t>(v)];
-        cost_[static_cast<size_t>(v)] = better ? branch[v] : cost_[static_cast<size_t>(v)];
-        back[v] = better ? static_cast<uint8_t>(high) : back[v];
-      }
-    }
+    step_({code_.bits, index_.of.data(), metric, cost_.data(), next_.data(), back});
+    cost_.swap(next_);
   }
 
   const TrellisCode& code_;
   const Indices& index_;
   const float* targets_;
   const float* importance_;
+  const TrellisStep step_;
   const int states_;
-  std::vector<float> cost_;    // [states]
-  std::vector<float> branch_;  // [windows]
+  std::vector<float> cost_;    // [states + kMargin]
+  std::vector<float> next_;    // the same
   std::vector<uint8_t> back_;  // [steps, states] the bits that left the window
 };
 
 }  // namespace
 
+void trellis_step(const TrellisStepArgs& a) {
+  const int states = kWindows >> a.bits;
+  for (int high = 0; high < 1 << a.bits; ++high) {
+    for (int v = 0; v < states; ++v) {
+      const int window = high * states + v;
+      const float cost = a.cost_in[window >> a.bits] + a.metric[a.index[window]];
+      const bool better = high == 0 || cost < a.cost_out[v];
+      a.cost_out[v] = better ? cost : a.cost_out[v];
+      a.back[v] = better ? static_cast<uint8_t>(high) : a.back[v];
+    }
+  }
+}
+
 int TrellisCode::index(uint32_t window) const {
   int result = 0;
-  for (size_t q = 0; q < masks.size(); ++q) result |= (std::popcount(window & masks[q]) & 1) << q;
+  for (int q = 0; q < 6; ++q) result |= (std::popcount(window & masks[q]) & 1) << q;
   return result;
 }
 
@@ -154,29 +153,43 @@ float trellis_row_scale(const TrellisCode& code, const float* row, int64_t cols)
 
 const TrellisCode& trellis_code(int bits) { return kCodes[bits - 2]; }
 
-void decode_trellis_block(const TrellisCode& code, const std::byte* block, int8_t* levels) {
+namespace {
+
+// Lanes [begin, end) of a block, primed with the lane before them: use(step, level).
+template <class Use>
+void decode_lanes(const TrellisCode& code, const std::byte* block, int begin, int end, Use use) {
   const Indices& index = indices(code);
   const int bits = code.bits;
-  // The stream's bits so far, the newest lowest; primed with the end of the ring.
-  uint64_t window = 0;
-  for (int lane = -1; lane < kTrellisLanes; ++lane) {
+  uint64_t window = 0;  // the stream's bits so far, the newest lowest
+  for (int lane = begin - 1; lane < end; ++lane) {
     const int from = lane < 0 ? kTrellisLanes - 1 : lane;
     uint32_t column = 0;
     for (int i = 0; i < bits; ++i)
       column |= static_cast<uint32_t>(block[i * kTrellisLanes + from]) << (8 * i);
     for (int m = 0; m < kSteps; ++m) {
       for (int b = 0; b < bits; ++b) window = window << 1 | (column >> (m * bits + b) & 1u);
-      if (lane < 0) continue;
-      const int step = lane * kSteps + m;
-      levels[row_of(step) * kTrellisCols + col_of(step)] =
-          code.levels[index.of[window & (kWindows - 1)]];
+      if (lane < begin) continue;
+      use(lane * kSteps + m, code.levels[index.of[window & (kWindows - 1)]]);
     }
   }
 }
 
+}  // namespace
+
+void decode_trellis_block(const TrellisCode& code, const std::byte* block, int8_t* levels) {
+  decode_lanes(code, block, 0, kTrellisLanes, [&](int step, int8_t level) {
+    levels[row_of(step) * kTrellisCols + col_of(step)] = level;
+  });
+}
+
+void decode_trellis_row(const TrellisCode& code, const std::byte* block, int row, int8_t* levels) {
+  decode_lanes(code, block, 4 * row, 4 * row + 4,
+               [&](int step, int8_t level) { levels[col_of(step)] = level; });
+}
+
 void encode_trellis_block(const TrellisCode& code, const float* targets, const float* importance,
-                          std::byte* block) {
-  Search search(code, targets, importance);
+                          std::byte* block, TrellisStep step) {
+  Search search(code, targets, importance, step);
   // The state at the seam of the ring, from what lies on both sides of it; then the ring with that
   // state at both of its ends.
   search.run(kLength - kOverlap, 2 * kOverlap, -1);
@@ -186,12 +199,12 @@ void encode_trellis_block(const TrellisCode& code, const float* targets, const f
   });
   search.run(0, kLength, seam);
   std::fill(block, block + trellis_block_bytes(code.bits), std::byte{0});
-  search.trace(kLength, seam, [&](int step, int window) {
-    const int lane = step / kSteps;
+  search.trace(kLength, seam, [&](int at_step, int window) {
+    const int lane = at_step / kSteps;
     for (int b = 0; b < code.bits; ++b) {
       const int newest_first = code.bits - 1 - b;
       if ((window >> newest_first & 1) == 0) continue;
-      const int at = step % kSteps * code.bits + b;
+      const int at = at_step % kSteps * code.bits + b;
       block[at / 8 * kTrellisLanes + lane] |= static_cast<std::byte>(1 << (at % 8));
     }
   });

@@ -13,7 +13,6 @@
 // Pure functions; any thread.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -25,11 +24,11 @@ constexpr int kTrellisCols = 32;
 constexpr int kTrellisLanes = 64;
 
 struct TrellisCode {
-  int bits;                       // per weight
-  std::array<uint16_t, 6> masks;  // index bit q = parity of masks[q] & window; the newest bit of
-                                  // the stream is bit 0 of the window
-  float deviation;                // of the levels, for normal weights: a good scale is sigma / this
-  std::array<int8_t, 64> levels;  // antisymmetric: levels[63 - i] = -levels[i]
+  int bits;           // per weight
+  uint16_t masks[6];  // index bit q = parity of masks[q] & window; the newest bit of the stream is
+                      // bit 0 of the window
+  float deviation;    // of the levels, for normal weights: a good scale is sigma / this
+  int8_t levels[64];  // antisymmetric: levels[63 - i] = -levels[i]
 
   int index(uint32_t window) const;
 };
@@ -45,9 +44,28 @@ constexpr int64_t trellis_block_bytes(int bits) { return int64_t{kTrellisLanes} 
 // levels: [16, 32] row-major.
 void decode_trellis_block(const TrellisCode& code, const std::byte* block, int8_t* levels);
 
+// One row of it: levels [32].
+void decode_trellis_row(const TrellisCode& code, const std::byte* block, int row, int8_t* levels);
+
+// One step of Viterbi's algorithm, what encoding spends its time in: from every state u (the last
+// 12 - bits bits of a window) the windows w = u * 2^bits + c go on to the states w mod 2^(12-bits).
+//   cost_out[v] = min over w of cost_in[w >> bits] + metric[index[w]], with w = high * states + v
+// and back[v] the lowest such high.
+struct TrellisStepArgs {
+  int bits;
+  const uint8_t* index;  // [4096] of every window
+  const float* metric;   // [64] of every index
+  const float* cost_in;  // [2^(12-bits)], readable for 16 more
+  float* cost_out;       // [2^(12-bits)], not cost_in
+  uint8_t* back;         // [2^(12-bits)]
+};
+using TrellisStep = void (*)(const TrellisStepArgs&);
+void trellis_step(const TrellisStepArgs& args);  // in plain C++
+
 // The codes whose levels have the least sum of importance[column] * (target - level)^2: Viterbi's
 // algorithm over the ring. targets: [16, 32] in units of a level; importance: [32], or null for 1.
+// step: the device's, which gives the same bits.
 void encode_trellis_block(const TrellisCode& code, const float* targets, const float* importance,
-                          std::byte* block);
+                          std::byte* block, TrellisStep step = trellis_step);
 
 }  // namespace quench

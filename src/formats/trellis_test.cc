@@ -37,14 +37,13 @@ std::vector<int8_t> decode_by_the_book(const TrellisCode& code, const std::byte*
     for (int m = 0; m < 8; ++m) {
       const int newest = (lane * 8 + m + 1) * bits - 1;
       int index = 0;
-      for (size_t q = 0; q < 6; ++q) {
+      for (int q = 0; q < 6; ++q) {
         int parity = 0;
         for (int p = 0; p < kTrellisWindow; ++p)
           parity ^= (code.masks[q] >> p & 1) & bit(newest - p);
         index |= parity << q;
       }
-      levels[static_cast<size_t>(lane / 4 * 32 + 4 * m + lane % 4)] =
-          code.levels[static_cast<size_t>(index)];
+      levels[static_cast<size_t>(lane / 4 * 32 + 4 * m + lane % 4)] = code.levels[index];
     }
   }
   return levels;
@@ -58,6 +57,11 @@ TEST(Trellis, DecodesAsDefined) {
     std::vector<int8_t> levels(512);
     decode_trellis_block(code, block.data(), levels.data());
     EXPECT_EQ(levels, decode_by_the_book(code, block.data()));
+    for (int row = 0; row < 16; ++row) {
+      int8_t one[32];
+      decode_trellis_row(code, block.data(), row, one);
+      EXPECT_EQ(std::memcmp(one, levels.data() + row * 32, 32), 0);
+    }
   }
 }
 
@@ -68,7 +72,7 @@ TEST(Trellis, TheMapIsOnto) {
     std::set<int> reached;
     for (uint32_t w = 0; w < 4096; ++w) reached.insert(code.index(w));
     EXPECT_EQ(reached.size(), 64u);
-    for (size_t i = 0; i < 64; ++i) EXPECT_EQ(code.levels[i], -code.levels[63 - i]);
+    for (int i = 0; i < 64; ++i) EXPECT_EQ(code.levels[i], -code.levels[63 - i]);
   }
 }
 

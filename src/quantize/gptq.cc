@@ -29,7 +29,8 @@ constexpr float kMaxDamping = 1.0f;
 
 class GptqEncoder : public Encoder {
  public:
-  GptqEncoder(const Format& format, int64_t cols) : format_(format), cols_(cols), levels_(format) {
+  GptqEncoder(const Format& format, int64_t cols, const Device& device)
+      : format_(format), cols_(cols), levels_(format), trellis_step_(device.ops().trellis_step) {
     panel_ = std::max(kPanel, format.tile_cols);
     step_ = is_writable_grid(format)    ? 1
             : format.trellis != nullptr ? kTrellisCols
@@ -203,7 +204,7 @@ class GptqEncoder : public Encoder {
       }
       std::byte* block = first[0] + row * cols_ * code.bits / 8 +
                          column / kTrellisCols * trellis_block_bytes(code.bits);
-      encode_trellis_block(code, targets, d_.data() + column, block);
+      encode_trellis_block(code, targets, d_.data() + column, block, trellis_step_);
       decode_trellis_block(code, block, levels);
       for (int64_t i = 0; i < kTrellisRows * kTrellisCols; ++i) {
         const int64_t r = row + i / kTrellisCols;
@@ -258,6 +259,7 @@ class GptqEncoder : public Encoder {
   const Format& format_;
   int64_t cols_;
   GridLevels levels_;
+  TrellisStep trellis_step_;
   int64_t panel_ = kPanel;
   int64_t step_ = 1;
   std::vector<float> d_;                    // [cols]
@@ -272,7 +274,7 @@ bool accepts(const Format& format) {
 
 Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols,
                                          const InputStats* stats, Device& device) {
-  auto encoder = std::make_unique<GptqEncoder>(format, cols);
+  auto encoder = std::make_unique<GptqEncoder>(format, cols, device);
   QUENCH_TRY_VOID(encoder->factor(*stats, device));
   return encoder;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "devices/cpu/grid_matmul_inl.h"
+#include "devices/cpu/trellis_inl.h"
 
 namespace quench {
 namespace {
@@ -173,6 +174,10 @@ template <class V>
 void run_job(const RowJob& job, int64_t group_begin, int64_t group_end) {
   if (group_begin >= group_end || job.token_begin >= job.token_end) return;
   const Format& format = *job.weight->format;
+  if (format.trellis != nullptr) {
+    return format.bits == 2 ? run_codes<V, TrellisCodes<V, 2>>(job, group_begin, group_end)
+                            : run_codes<V, TrellisCodes<V, 3>>(job, group_begin, group_end);
+  }
   if (format.grid.levels != nullptr)
     return run_codes<V, TableCodes<V>>(job, group_begin, group_end);
   switch (format.bits) {

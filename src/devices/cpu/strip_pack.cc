@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/float16.h"
 #include "devices/cpu/strip_inl.h"
+#include "formats/trellis_code.h"
 
 namespace quench {
 namespace {
@@ -69,9 +70,44 @@ void put_scale(const GridLayout& layout, float scale, std::byte* to) {
   }
 }
 
+// A tile of the file is a strip but for the width of its scales.
+void pack_trellis_strips(const Tensor& source, int64_t row_begin, std::byte* packed) {
+  const Format& format = *source.format;
+  const GridLayout layout = grid_layout(format, source.cols);
+  for (int64_t row = 0; row < source.rows; row += kStripRows) {
+    std::byte* strip = packed + (row_begin + row) / kStripRows * layout.strip_bytes;
+    const ConstPlanes tile = format.row_planes(source.planes, row, source.cols);
+    for (int64_t r = 0; r < kStripRows; ++r)
+      store<float>(strip + 4 * r, f16_to_f32(load<uint16_t>(tile[1] + 2 * r)));
+    std::memcpy(strip + layout.codes_begin, tile[0],
+                static_cast<size_t>(layout.strip_bytes - layout.codes_begin));
+  }
+}
+
+void gather_trellis_strips(const OpContext& context, const Weight& weight, const int32_t* ids,
+                           int64_t num_ids, float* y) {
+  const TrellisCode& code = *weight.format->trellis;
+  const GridLayout layout = grid_layout(*weight.format, weight.k);
+  const Range range = worker_range(context.worker, num_ids);
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    const std::byte* strip = weight.packed + ids[i] / kStripRows * layout.strip_bytes;
+    const auto row = static_cast<int>(ids[i] % kStripRows);
+    const float scale = load<float>(strip + 4 * row);
+    const std::byte* block = strip + layout.codes_begin;
+    for (int64_t column = 0; column < weight.k; column += kBlock) {
+      int8_t levels[kTrellisCols];
+      decode_trellis_row(code, block, row, levels);
+      block += trellis_block_bytes(code.bits);
+      for (int64_t c = 0; c < kBlock; ++c)
+        y[i * weight.k + column + c] = scale * static_cast<float>(levels[c]);
+    }
+  }
+}
+
 }  // namespace
 
 bool grid_strips_accept(const Format& format, int64_t n, int64_t k) {
+  if (format.trellis != nullptr) return k % kBlock == 0 && format.fits(n, k);
   const bool width_fits = format.bits >= 2 && format.bits <= 8 && format.bits != 7;
   const int64_t group = format.tile_cols;
   const bool group_fits = group == 0 || group == 32 || group == 64 || group == 128;
@@ -85,6 +121,10 @@ int64_t grid_strips_bytes(const Format& format, int64_t n, int64_t k) {
 
 void pack_grid_strips(const Tensor& source, int64_t, int64_t row_begin, std::byte* packed) {
   const Format& format = *source.format;
+  if (format.trellis != nullptr) {
+    pack_trellis_strips(source, row_begin, packed);
+    return;
+  }
   const int64_t k = source.cols;
   const GridLayout layout = grid_layout(format, k);
   const PlaneWidths widths = plane_widths(format.bits);
@@ -117,6 +157,10 @@ void pack_grid_strips(const Tensor& source, int64_t, int64_t row_begin, std::byt
 void gather_grid_strips(const OpContext& context, const Weight& weight, const int32_t* ids,
                         int64_t num_ids, float* y) {
   const Format& format = *weight.format;
+  if (format.trellis != nullptr) {
+    gather_trellis_strips(context, weight, ids, num_ids, y);
+    return;
+  }
   const GridLayout layout = grid_layout(format, weight.k);
   const PlaneWidths widths = plane_widths(format.bits);
   const int64_t group = format.tile_width(weight.k);

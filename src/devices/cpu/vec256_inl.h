@@ -133,6 +133,62 @@ struct Vec256 {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }
   static I look_up(I table, I index) { return _mm256_shuffle_epi8(table, index); }
+  static I xor_(I a, I b) { return _mm256_xor_si256(a, b); }
+  // A linear map over GF(2) of every byte: bit q of the result is the parity of rows[q] & byte. It
+  // is the sum of the maps of the byte's halves, and those are tables of 16.
+  struct BitMap {
+    I low;
+    I high;
+  };
+  static BitMap linear_map(const uint8_t* rows) {
+    uint8_t tables[2][16];
+    for (int half = 0; half < 2; ++half) {
+      for (int n = 0; n < 16; ++n) {
+        int mapped = 0;
+        for (int q = 0; q < 8; ++q) {
+          const auto bits = static_cast<unsigned>(rows[q] & (half == 0 ? n : n << 4));
+          mapped |= __builtin_parity(bits) << q;
+        }
+        tables[half][n] = static_cast<uint8_t>(mapped);
+      }
+    }
+    return {table(tables[0]), table(tables[1])};
+  }
+  static I map_bits(const BitMap& map, I bytes) {
+    const I nibble = set8(15);
+    return xor_(look_up(map.low, and_(bytes, nibble)),
+                look_up(map.high, and_(right<4>(bytes), nibble)));
+  }
+  struct Table64 {
+    I part[4];
+  };
+  static Table64 table64(const uint8_t* p) {
+    return {{table(p), table(p + 16), table(p + 32), table(p + 48)}};
+  }
+  // index: at most 63. Bits 4 and 5 choose the part; a shift brings them to bit 7 of the byte.
+  static I look_up64(const Table64& table, I index) {
+    const I low = and_(index, set8(15));
+    const I bit4 = left<3>(index);
+    const I bit5 = left<2>(index);
+    const I lower =
+        _mm256_blendv_epi8(look_up(table.part[0], low), look_up(table.part[1], low), bit4);
+    const I upper =
+        _mm256_blendv_epi8(look_up(table.part[2], low), look_up(table.part[3], low), bit4);
+    return _mm256_blendv_epi8(lower, upper, bit5);
+  }
+  // Byte l of the 64 bytes that p is the first or the second half of is replaced by byte l - 1, and
+  // byte 0 by byte 63.
+  static I load_previous_lanes(const void* p) {
+    const auto* bytes = static_cast<const char*>(p);
+    const bool is_first_half = (reinterpret_cast<uintptr_t>(p) & 32) == 0;
+    if (!is_first_half) return load_int(bytes - 1);
+    const I line = load_int(bytes);
+    // Within 128-bit parts; what crosses them comes from the part before, or from the ring's end.
+    const I crossing = _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 48))),
+        _mm256_castsi256_si128(line), 1);
+    return _mm256_alignr_epi8(line, crossing, 15);
+  }
   static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
   static F as_float(I a) { return _mm256_castsi256_ps(a); }
 

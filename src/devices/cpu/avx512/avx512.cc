@@ -7,9 +7,9 @@
 namespace quench {
 
 void apply_avx512(CpuTable& table) {
-  table.ops = {avx512::rms_norm,    avx512::rope_table,  avx512::rope,     avx512::kv_store,
-               avx512::attention,   avx512::silu_mul,    avx512::add,      avx512::moe_route,
-               avx512::moe_combine, avx512::gather_rows, avx512::transform};
+  table.ops = {avx512::rms_norm,    avx512::rope_table,  avx512::rope,      avx512::kv_store,
+               avx512::attention,   avx512::silu_mul,    avx512::add,       avx512::moe_route,
+               avx512::moe_combine, avx512::gather_rows, avx512::transform, avx512::trellis_step};
   prefer_kernel(table, avx512::f32_matmul);
   prefer_kernel(table, avx512::f16_matmul);
   prefer_kernel(table, avx512::bf16_matmul);

@@ -16,5 +16,6 @@ void moe_route(const OpContext& context, const MoeRouteArgs& a);
 void moe_combine(const OpContext& context, const MoeCombineArgs& a);
 void gather_rows(const OpContext& context, const GatherRowsArgs& a);
 void transform(const OpContext& context, const TransformArgs& a);
+void trellis_step(const TrellisStepArgs& a);
 
 }  // namespace quench::avx512

@@ -125,6 +125,28 @@ struct Vec {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }
   static I look_up(I table, I index) { return _mm512_shuffle_epi8(table, index); }
+  static I xor_(I a, I b) { return _mm512_xor_si512(a, b); }
+  // A linear map over GF(2) of every byte: bit q of the result is the parity of rows[q] & byte.
+  using BitMap = int64_t;
+  static BitMap linear_map(const uint8_t* rows) {
+    uint64_t matrix = 0;
+    for (int q = 0; q < 8; ++q) matrix |= static_cast<uint64_t>(rows[q]) << (8 * (7 - q));
+    return static_cast<BitMap>(matrix);
+  }
+  static I map_bits(BitMap map, I bytes) {
+    return _mm512_gf2p8affine_epi64_epi8(bytes, _mm512_set1_epi64(map), 0);
+  }
+  using Table64 = I;
+  static Table64 table64(const uint8_t* p) { return _mm512_loadu_si512(p); }
+  static I look_up64(Table64 table, I index) { return _mm512_permutexvar_epi8(index, table); }
+  // Byte l of the result is byte l - 1 of the 64 bytes at p, and byte 0 is byte 63.
+  static I load_previous_lanes(const void* p) {
+    alignas(64) static constexpr uint8_t kBefore[64] = {
+        63, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+        21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42,
+        43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62};
+    return _mm512_permutexvar_epi8(_mm512_load_si512(kBefore), _mm512_loadu_si512(p));
+  }
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
   static F as_float(I a) { return _mm512_castsi512_ps(a); }
   // sum += the four products of unsigned u and signed x of every lane. dot: u at most 63.
