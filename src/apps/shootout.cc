@@ -80,6 +80,7 @@ Result<void> write_results(const ShootoutFlags& flags, const Shootout& shootout)
 
 Result<void> run(ShootoutFlags flags) {
   install_interrupt_flag();
+  if (!flags.out_dir.empty()) flags.options.models_dir = flags.out_dir + "/models";
   // Before minutes of work, not after.
   for (const std::string& path : {flags.json_path, flags.markdown_path}) {
     if (!path.empty()) QUENCH_TRY_VOID(check_output_path(path));
@@ -118,7 +119,7 @@ void add_shootout(CLI::App& app, Verb& chosen) {
                  "The whole protocol: 3 warm-ups, 10 counted runs, all texts")
       ->excludes(quick);
   verb->add_option("--profiles", options.profiles,
-                   "Recipes, recipe files or formats: a,b,c (default: int8,int4,int3)")
+                   "Recipes, recipe files or formats: a,b,c (default: compact,fast,balanced)")
       ->delimiter(',');
   verb->add_option("--text", options.text_path,
                    "Text file or directory for the loss (default: the texts that ship)");
@@ -133,7 +134,8 @@ void add_shootout(CLI::App& app, Verb& chosen) {
       ->capture_default_str();
   verb->add_option("--json", flags->json_path, "Write all numbers to this file");
   verb->add_option("--markdown", flags->markdown_path, "Write a report to this file");
-  verb->add_option("--out", flags->out_dir, "Write shootout.json and report.md to this directory");
+  verb->add_option("--out", flags->out_dir,
+                   "Write shootout.json, report.md and the models to this directory");
   verb->add_option("--isa", options.session.device_options.isa, "Force a CPU instruction-set level")
       ->envname("QUENCH_ISA");
   verb->add_option("--threads", options.session.device_options.num_threads,

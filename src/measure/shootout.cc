@@ -2,13 +2,17 @@
 
 #include <fmt/ranges.h>
 
+#include <stdlib.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <set>
 
 #include "base/file.h"
 #include "base/paths.h"
 #include "measure/engine_target.h"
+#include "measure/make_profile.h"
 
 namespace quench {
 namespace {
@@ -48,6 +52,25 @@ struct OpenRow {
   std::unique_ptr<EngineTarget> target;
 };
 
+// A directory that is removed with everything in it.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "quench-XXXXXX").string();
+    if (::mkdtemp(name.data()) != nullptr) path_ = name;
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  ~TemporaryDirectory() {
+    std::error_code error;
+    if (!path_.empty()) std::filesystem::remove_all(path_, error);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
 class Runs {
  public:
   Runs(const ShootoutOptions& options, Shootout& result) : options_(options), result_(result) {}
@@ -70,6 +93,13 @@ class Runs {
   }
 
  private:
+  // Where models are written that cannot be made while they load.
+  const std::string& work_dir() {
+    if (!options_.models_dir.empty()) return options_.models_dir;
+    if (!temporary_) temporary_.emplace();
+    return temporary_->path();
+  }
+
   void report(const std::string& stage, int64_t done, int64_t total) const {
     if (options_.progress) options_.progress(stage, done, total);
   }
@@ -97,12 +127,16 @@ class Runs {
         options_.profiles.empty() ? result_.protocol.profiles : options_.profiles;
     std::set<std::string> seen = {kReferenceName};
     add_row(kReferenceName, reference);
+    make_s_.push_back(0.0);
     for (const std::string& profile : profiles) {
       QUENCH_TRY(SessionOptions session, session_for_profile(reference, profile));
       if (!seen.insert(profile).second) {
         return fail(ErrorCode::kInvalidArgument, "The profile \"{}\" is named twice.", profile);
       }
-      add_row(profile, std::move(session));
+      QUENCH_TRY(MadeProfile made,
+                 make_profile(session, profile, work_dir(), options_.stop, options_.progress));
+      add_row(profile, std::move(made.session));
+      make_s_.push_back(made.make_s);
     }
     return {};
   }
@@ -175,7 +209,7 @@ class Runs {
     QUENCH_TRY_VOID(first_answer(*result.target));
     look();
     if (before) row.peak_bytes = peak - *before;
-    row.make_s = result.session->load_s();
+    row.make_s = make_s_[index] + result.session->load_s();
     row.target = result.target->describe();
     return result;
   }
@@ -246,6 +280,8 @@ class Runs {
 
   const ShootoutOptions& options_;
   Shootout& result_;
+  std::optional<TemporaryDirectory> temporary_;
+  std::vector<double> make_s_;            // of writing each row's model
   std::vector<SessionOptions> sessions_;  // by row
   std::vector<Task> tasks_;
   std::string sha256_;

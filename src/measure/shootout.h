@@ -45,7 +45,8 @@ struct ShootoutOptions {
       profiles;                  // recipe names, recipe files or formats; empty: the protocol's
   std::string length = "short";  // of the protocol
   std::string lang = "en";
-  std::string text_path;  // empty: the shipped texts/eval
+  std::string text_path;   // empty: the shipped texts/eval
+  std::string models_dir;  // where quantized models are kept; empty: a temporary directory
   uint64_t first_seed = 1;
   RecommendRules rules;
   std::optional<int64_t> memory_bytes;  // that may be taken; null: what is free
