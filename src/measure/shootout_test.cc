@@ -23,6 +23,7 @@ class ShootoutTest : public testing::Test {
   static void SetUpTestSuite() {
     ShootoutOptions options;
     options.length = "quick";
+    options.profiles = {"balanced", "fast", "compact"};
     shootout_ = std::make_unique<Shootout>();
     outcome_ = run_shootout(options, *shootout_);
     json_ = shootout_json(*shootout_, "2026-01-31T12:34:56Z", "");
@@ -41,6 +42,7 @@ TEST_F(ShootoutTest, JsonHasItsFields) {
   EXPECT_EQ(json_["schema"], "quench.shootout/1");
   EXPECT_EQ(json_["complete"], true);
   ASSERT_EQ(json_["rows"].size(), 4u);
+  EXPECT_GT(row_of(json_, "compact")["saved_fraction"], 0.8);
   for (const Json& row : json_["rows"]) {
     for (const char* field : {"profile", "format", "bytes", "saved_fraction", "compression_ratio",
                               "bits_per_weight", "decode_tok_s", "prefill_tok_s", "ttft_s", "e2e_s",
@@ -59,7 +61,7 @@ TEST_F(ShootoutTest, JsonHasItsFields) {
 TEST_F(ShootoutTest, SizesAgree) {
   const auto reference_bytes = row_of(json_, "reference")["bytes"].get<double>();
   double last_bytes = reference_bytes;
-  for (const char* profile : {"int8", "int4", "int3"}) {
+  for (const char* profile : {"balanced", "fast", "compact"}) {
     const Json& row = row_of(json_, profile);
     const auto bytes = row["bytes"].get<double>();
     EXPECT_LT(bytes, last_bytes) << profile;
@@ -78,9 +80,9 @@ TEST_F(ShootoutTest, LossGrowsWithFewerBits) {
   const auto loss = [&](const char* profile) {
     return row_of(json_, profile)["kld_mean"].get<double>();
   };
-  EXPECT_GT(loss("int8"), 0.0);
-  EXPECT_LT(loss("int8"), loss("int4"));
-  EXPECT_LT(loss("int4"), loss("int3"));
+  EXPECT_GT(loss("balanced"), 0.0);
+  EXPECT_LT(loss("balanced"), loss("fast"));
+  EXPECT_LT(loss("fast"), loss("compact"));
   for (const Json& evaluation : json_["evaluations"]) {
     EXPECT_EQ(evaluation["noise_floor"]["kld_max"], 0.0);
     EXPECT_GT(evaluation["noise_floor"]["positions"], 0);
@@ -133,12 +135,12 @@ TEST_F(ShootoutTest, IsPrinted) {
 TEST_F(ShootoutTest, MeasuresOneByOneWhereMemoryIsShort) {
   ShootoutOptions options;
   options.length = "quick";
-  options.profiles = {"int8", "int4"};
+  options.profiles = {"int5_g128", "int4_g128"};  // the first plans what "balanced" does
   options.text_path = *data_path("texts/eval/python.txt");
   const int64_t reference_bytes = shootout_->rows[0].planned_bytes;
-  const int64_t int8_bytes = shootout_->rows[1].planned_bytes;
+  const int64_t profile_bytes = shootout_->rows[1].planned_bytes;
   // 80 % of it holds the reference and the larger profile, but not all three.
-  options.memory_bytes = (reference_bytes + int8_bytes) * 10 / 8 + 1000;
+  options.memory_bytes = (reference_bytes + profile_bytes) * 10 / 8 + 1000;
   Shootout shootout;
   const auto done = run_shootout(options, shootout);
   ASSERT_TRUE(done) << done.error().message;

@@ -114,7 +114,9 @@ class CpuDevice : public Device {
     if (size_bytes > 0) std::memcpy(to, from, static_cast<size_t>(size_bytes));
   }
   void run(const std::function<void(const OpContext&)>& body) override {
-    team_.run([&](const Worker& worker) { body(OpContext{worker, nullptr, nullptr, nullptr, trace()}); });
+    team_.run([&](const Worker& worker) {
+      body(OpContext{worker, nullptr, nullptr, nullptr, trace()});
+    });
   }
   const Ops& ops() const override { return table_.ops; }
   const Phases& phases() const override { return table_.phases; }
