@@ -54,7 +54,7 @@ Result<void> list_folder(const std::string& folder) {
     QUENCH_TRY(const Json json, read_json_file(file));
     // The protocol lies beside the tasks but is none.
     if (!json.is_object() || json.contains("tasks")) continue;
-    auto text = [&, &object = json](const char* key, std::string fallback) {
+    auto text = [&, &object = json](const char* key, const std::string& fallback) {
       const auto value = object.find(key);
       return value != object.end() && value->is_string() ? value->get<std::string>() : fallback;
     };

@@ -49,9 +49,9 @@ class Run {
     QUENCH_TRY(engine_, session_->make_engine());
     QUENCH_TRY(settings_, flags_.sampling.resolve(session_->files(), session_->tokenizer()));
     if (!flags_.raw) {
-      QUENCH_TRY(ChatTemplate chat_template,
+      QUENCH_TRY(const ChatTemplate chat_template,
                  load_chat_template(session_->files(), flags_.chat_template));
-      template_ = std::make_unique<ChatTemplate>(std::move(chat_template));
+      template_ = std::make_unique<ChatTemplate>(chat_template);
     }
     if (flags_.trace_path.empty()) return answer_or_chat();
     // Measured before, so that the spans' shares of the limit need no second run.

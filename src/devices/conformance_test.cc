@@ -38,8 +38,8 @@ class WrongKernel : public testing::Test {
     auto bench = open_bench("cpu", "ref");
     ASSERT_TRUE(bench) << bench.error().message;
     bench_ = std::move(*bench);
-    right_ = bench_.teams[0]->matmul_kernels()[0];
-    wrong_ = *right_;
+    right_kernel = bench_.teams[0]->matmul_kernels()[0];
+    wrong_ = *right_kernel;
     wrong_.name = "wrong_f32";
     // One format of each kind is enough.
     wrong_.accepts = [](const Format& format, int64_t n, int64_t k) {
@@ -60,17 +60,17 @@ class WrongKernel : public testing::Test {
     EXPECT_NE(text.find(words), std::string::npos) << "\"" << words << "\" is not in:\n" << text;
   }
 
-  static const MatmulKernel* right_;
+  static const MatmulKernel* right_kernel;
   Bench bench_;
   MatmulKernel wrong_{};
 };
-const MatmulKernel* WrongKernel::right_ = nullptr;
+const MatmulKernel* WrongKernel::right_kernel = nullptr;
 
 TEST_F(WrongKernel, ARightOnePasses) { EXPECT_EQ(failures(), ""); }
 
 TEST_F(WrongKernel, AWrongValueIsFarFromRef) {
   wrong_.run = [](const OpContext& context, const MatmulArgs& args) {
-    right_->run(context, args);
+    right_kernel->run(context, args);
     if (context.worker.index == 0 && args.m > 0) args.y[0][0] += 0.01f;
   };
   expect_caught("of the norm away from ref");
@@ -78,7 +78,7 @@ TEST_F(WrongKernel, AWrongValueIsFarFromRef) {
 
 TEST_F(WrongKernel, OtherBitsForManyTokens) {
   wrong_.run = [](const OpContext& context, const MatmulArgs& args) {
-    right_->run(context, args);
+    right_kernel->run(context, args);
     context.worker.wait();
     // One unit in the last place, from m = 5 on: far within every tolerance.
     if (context.worker.index == 0 && args.m >= 5) args.y[0][3] *= 1.0f + 0x1p-23f;
@@ -88,7 +88,7 @@ TEST_F(WrongKernel, OtherBitsForManyTokens) {
 
 TEST_F(WrongKernel, OtherBitsForMoreWorkers) {
   wrong_.run = [](const OpContext& context, const MatmulArgs& args) {
-    right_->run(context, args);
+    right_kernel->run(context, args);
     context.worker.wait();
     if (context.worker.index == 2) args.y[0][0] *= 1.0f + 0x1p-23f;
   };
@@ -97,7 +97,7 @@ TEST_F(WrongKernel, OtherBitsForMoreWorkers) {
 
 TEST_F(WrongKernel, OtherBitsInAList) {
   wrong_.run = [](const OpContext& context, const MatmulArgs& args) {
-    right_->run(context, args);
+    right_kernel->run(context, args);
     context.worker.wait();
     if (context.worker.index == 0 && args.num_weights > 1) args.y[2][5] *= 1.0f + 0x1p-23f;
   };
@@ -108,7 +108,7 @@ TEST_F(WrongKernel, TokensTakenAsTheyComeInsteadOfTheirRows) {
   wrong_.run = [](const OpContext& context, const MatmulArgs& args) {
     MatmulArgs without = args;
     without.rows = nullptr;
-    right_->run(context, without);
+    right_kernel->run(context, without);
   };
   expect_caught("of expert 1 is");
 }
@@ -121,14 +121,14 @@ TEST_F(WrongKernel, AForgottenBias) {
                                      args.weights[2 % args.num_weights]};
     MatmulArgs without = args;
     without.weights = weights;
-    right_->run(context, without);
+    right_kernel->run(context, without);
   };
   expect_caught("of the norm away from ref");
 }
 
 TEST_F(WrongKernel, AWriteBehindTheEnd) {
   wrong_.run = [](const OpContext& context, const MatmulArgs& args) {
-    right_->run(context, args);
+    right_kernel->run(context, args);
     context.worker.wait();
     if (context.worker.index == 0) args.y[0][args.m * args.weights[0]->n] = 0.0f;
   };
@@ -138,7 +138,7 @@ TEST_F(WrongKernel, AWriteBehindTheEnd) {
 TEST_F(WrongKernel, AWrongLookUp) {
   wrong_.gather = [](const OpContext& context, const Weight& weight, const int32_t* ids,
                      int64_t num_ids, float* y) {
-    right_->gather(context, weight, ids, num_ids, y);
+    right_kernel->gather(context, weight, ids, num_ids, y);
     if (context.worker.index == 0) y[0] = std::nextafter(y[0], 1.0f);
   };
   expect_caught("gather of row 0");
@@ -162,7 +162,7 @@ TEST_F(WrongKernel, InputsQuantizedTooCoarsely) {
     }
     MatmulArgs rounded = args;
     rounded.x = x.data();
-    right_->run(context, rounded);
+    right_kernel->run(context, rounded);
   };
   expect_caught("of the norm away from ref");
 }

@@ -135,6 +135,7 @@ inline Schedule make_schedule(const OpContext& context, const AttentionArgs& a) 
     s.total_cost += (item.end_block - item.first_block) * block_cost(item);
     s.max_segments = max64(s.max_segments, end_segment(item));
   });
+  s.total_cost = max64(s.total_cost, 1);
   return s;
 }
 

@@ -15,11 +15,11 @@ typename V::I plane_quad(const std::byte* plane) {
   const typename V::I line = V::load_int(plane + kQ / kPerByte * kLineBytes);
   const typename V::I mask = V::set8(((1 << kWidth) - 1) << kTo);
   if constexpr (kFrom > kTo) {
-    return V::and_(V::template right<kFrom - kTo>(line), mask);
+    return V::bit_and(V::template right<kFrom - kTo>(line), mask);
   } else if constexpr (kFrom < kTo) {
-    return V::and_(V::template left<kTo - kFrom>(line), mask);
+    return V::bit_and(V::template left<kTo - kFrom>(line), mask);
   } else {
-    return V::and_(line, mask);
+    return V::bit_and(line, mask);
   }
 }
 
@@ -37,8 +37,8 @@ struct PlaneCodes {
     } else if constexpr (kHigh == 0) {
       return plane_quad<V, kLow, kQ, 0>(block);
     } else {
-      return V::or_(plane_quad<V, kLow, kQ, 0>(block),
-                    plane_quad<V, kHigh, kQ, kLow>(block + kLow * kLineBytes));
+      return V::bit_or(plane_quad<V, kLow, kQ, 0>(block),
+                       plane_quad<V, kHigh, kQ, kLow>(block + kLow * kLineBytes));
     }
   }
   // The level that stands for 0 where the format stores no zeros.

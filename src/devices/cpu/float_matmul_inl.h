@@ -59,7 +59,7 @@ struct Bf16Weights {
     for (int v = 0; v < kVectors; ++v) {
       const typename V::I pair = V::load_int(w[v]);
       even[v] = V::as_float(V::left32(pair, 16));
-      odd[v] = V::as_float(V::and_(pair, V::set32(static_cast<int32_t>(0xffff0000u))));
+      odd[v] = V::as_float(V::bit_and(pair, V::set32(static_cast<int32_t>(0xffff0000u))));
     }
     for (int t = 0; t < kTokens; ++t) {
       const typename V::F first = V::set1(x[t][0]);

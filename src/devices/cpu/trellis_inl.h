@@ -45,11 +45,11 @@ struct TrellisCodes {
     typename V::I index = V::map_bits(maps_[kQ][0], byte_of_lanes<first_byte(kQ)>(block));
     if constexpr (last_byte(kQ) >= first_byte(kQ) + 1) {
       constexpr int kByte = first_byte(kQ) + 1;
-      index = V::xor_(index, V::map_bits(maps_[kQ][1], byte_of_lanes<kByte>(block)));
+      index = V::bit_xor(index, V::map_bits(maps_[kQ][1], byte_of_lanes<kByte>(block)));
     }
     if constexpr (last_byte(kQ) >= first_byte(kQ) + 2) {
       constexpr int kByte = first_byte(kQ) + 2;
-      index = V::xor_(index, V::map_bits(maps_[kQ][2], byte_of_lanes<kByte>(block)));
+      index = V::bit_xor(index, V::map_bits(maps_[kQ][2], byte_of_lanes<kByte>(block)));
     }
     return V::look_up64(levels_, index);
   }

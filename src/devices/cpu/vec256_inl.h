@@ -123,8 +123,8 @@ struct Vec256 {
     return _mm256_srli_epi16(a, kBits);
   }
   static I left32(I a, int bits) { return _mm256_slli_epi32(a, bits); }
-  static I and_(I a, I b) { return _mm256_and_si256(a, b); }
-  static I or_(I a, I b) { return _mm256_or_si256(a, b); }
+  static I bit_and(I a, I b) { return _mm256_and_si256(a, b); }
+  static I bit_or(I a, I b) { return _mm256_or_si256(a, b); }
   static I add32(I a, I b) { return _mm256_add_epi32(a, b); }
   static I sub32(I a, I b) { return _mm256_sub_epi32(a, b); }
   static I mul32(I a, I b) { return _mm256_mullo_epi32(a, b); }
@@ -133,7 +133,7 @@ struct Vec256 {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }
   static I look_up(I table, I index) { return _mm256_shuffle_epi8(table, index); }
-  static I xor_(I a, I b) { return _mm256_xor_si256(a, b); }
+  static I bit_xor(I a, I b) { return _mm256_xor_si256(a, b); }
   // A linear map over GF(2) of every byte: bit q of the result is the parity of rows[q] & byte. It
   // is the sum of the maps of the byte's halves, and those are tables of 16.
   struct BitMap {
@@ -156,8 +156,8 @@ struct Vec256 {
   }
   static I map_bits(const BitMap& map, I bytes) {
     const I nibble = set8(15);
-    return xor_(look_up(map.low, and_(bytes, nibble)),
-                look_up(map.high, and_(right<4>(bytes), nibble)));
+    return bit_xor(look_up(map.low, bit_and(bytes, nibble)),
+                   look_up(map.high, bit_and(right<4>(bytes), nibble)));
   }
   struct Table64 {
     I part[4];
@@ -167,7 +167,7 @@ struct Vec256 {
   }
   // index: at most 63. Bits 4 and 5 choose the part; a shift brings them to bit 7 of the byte.
   static I look_up64(const Table64& table, I index) {
-    const I low = and_(index, set8(15));
+    const I low = bit_and(index, set8(15));
     const I bit4 = left<3>(index);
     const I bit5 = left<2>(index);
     const I lower =

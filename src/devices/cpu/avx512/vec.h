@@ -116,8 +116,8 @@ struct Vec {
     return _mm512_srli_epi16(a, kBits);
   }
   static I left32(I a, int bits) { return _mm512_slli_epi32(a, static_cast<unsigned>(bits)); }
-  static I and_(I a, I b) { return _mm512_and_si512(a, b); }
-  static I or_(I a, I b) { return _mm512_or_si512(a, b); }
+  static I bit_and(I a, I b) { return _mm512_and_si512(a, b); }
+  static I bit_or(I a, I b) { return _mm512_or_si512(a, b); }
   static I sub32(I a, I b) { return _mm512_sub_epi32(a, b); }
   static I mul32(I a, I b) { return _mm512_mullo_epi32(a, b); }
   // 16 bytes in every 128-bit part; and the byte of it that each index (0 to 15) names.
@@ -125,7 +125,7 @@ struct Vec {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }
   static I look_up(I table, I index) { return _mm512_shuffle_epi8(table, index); }
-  static I xor_(I a, I b) { return _mm512_xor_si512(a, b); }
+  static I bit_xor(I a, I b) { return _mm512_xor_si512(a, b); }
   // A linear map over GF(2) of every byte: bit q of the result is the parity of rows[q] & byte.
   using BitMap = int64_t;
   static BitMap linear_map(const uint8_t* rows) {
