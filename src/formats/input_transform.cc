@@ -14,15 +14,18 @@ InputTransform InputTransform::permute(std::vector<int32_t> permutation) {
   return transform;
 }
 
-InputTransform InputTransform::hadamard(int64_t cols, uint64_t seed) {
+InputTransform InputTransform::hadamard(std::vector<float> signs) {
   InputTransform transform;
   transform.kind = Kind::kHadamard;
-  transform.signs.resize(static_cast<size_t>(cols));
-  for (size_t i = 0; i < transform.signs.size(); ++i) {
-    transform.signs[i] = random_bits(seed, i) & 1 ? -1.0f : 1.0f;
-  }
-  transform.hartley = hartley_matrix(odd_part(cols));
+  transform.hartley = hartley_matrix(odd_part(static_cast<int64_t>(signs.size())));
+  transform.signs = std::move(signs);
   return transform;
+}
+
+InputTransform InputTransform::hadamard(int64_t cols, uint64_t seed) {
+  std::vector<float> signs(static_cast<size_t>(cols));
+  for (size_t i = 0; i < signs.size(); ++i) signs[i] = random_bits(seed, i) & 1 ? -1.0f : 1.0f;
+  return hadamard(std::move(signs));
 }
 
 const char* InputTransform::name() const {
@@ -72,6 +75,16 @@ void InputTransform::row_to_original(std::span<const float> stored, std::span<fl
 // W' = W T^t: a row of W' is T (row of W).
 void InputTransform::row_to_stored(std::span<const float> row, std::span<float> stored) const {
   apply(row, stored);
+}
+
+bool is_permutation(std::span<const int32_t> order) {
+  std::vector<bool> seen(order.size());
+  for (const int32_t i : order) {
+    if (i < 0 || static_cast<size_t>(i) >= order.size() || seen[static_cast<size_t>(i)])
+      return false;
+    seen[static_cast<size_t>(i)] = true;
+  }
+  return true;
 }
 
 }  // namespace quench

@@ -22,6 +22,7 @@ struct InputTransform {
   std::vector<float> hartley;        // hartley_matrix(odd_part(cols)), with kHadamard
 
   static InputTransform permute(std::vector<int32_t> permutation);
+  static InputTransform hadamard(std::vector<float> signs);
   // Random signs drawn from the seed.
   static InputTransform hadamard(int64_t cols, uint64_t seed);
 
@@ -36,5 +37,8 @@ struct InputTransform {
   void row_to_original(std::span<const float> stored, std::span<float> row) const;
   void row_to_stored(std::span<const float> row, std::span<float> stored) const;
 };
+
+// Every number from 0 to size - 1 once.
+bool is_permutation(std::span<const int32_t> order);
 
 }  // namespace quench

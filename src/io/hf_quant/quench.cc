@@ -1,9 +1,13 @@
 // quench's own checkpoints: the canonical planes of any Format, one tensor each. The matrix
 // "X.weight" in format F is stored as "X.weight.F.codes", "X.weight.F.scales", ...: U8 tensors
 // [tile rows, bytes of the plane per tile row]. The name says everything, so that one file may mix
-// formats without a table beside it. docs/formats.md describes it for other programs.
+// formats without a table beside it. What its input goes through is one more tensor:
+// "X.weight.F.permutation", I32 [cols], or "X.weight.F.signs", I8 [cols], the signs of a Hadamard
+// rotation. docs/formats.md describes it for other programs.
 #include "base/bytes.h"
+#include "formats/hadamard.h"
 #include "io/message.h"
+#include "io/quant_writer.h"
 #include "io/stored_matrix.h"
 
 namespace quench {
@@ -56,10 +60,50 @@ class QuenchReader : public QuantReader {
       matrix.planes[p] = entry->data.data();
       matrix.entries.push_back(entry);
     }
+    QUENCH_TRY_VOID(find_transform(prefix + format.name, matrix));
     return matrix;
   }
 
  private:
+  Result<void> find_transform(const std::string& stem, StoredMatrix& matrix) const {
+    const auto cols = static_cast<size_t>(matrix.cols);
+    const TensorEntry* permutation = checkpoint_.find(stem + ".permutation");
+    const TensorEntry* signs = checkpoint_.find(stem + ".signs");
+    const TensorEntry* entry = permutation != nullptr ? permutation : signs;
+    if (entry == nullptr) return {};
+    const Dtype dtype = permutation != nullptr ? Dtype::kI32 : Dtype::kI8;
+    if ((permutation != nullptr && signs != nullptr) || entry->dtype != dtype ||
+        entry->data.size() != cols * static_cast<size_t>(dtype_bits(dtype)) / 8) {
+      return fail(ErrorCode::kInvalidFile,
+                  "{}: tensor {} is {} {}; expected {} [{}], and one transform only.",
+                  checkpoint_.dir(), in_quotes(entry->name), dtype_name(entry->dtype),
+                  shape_text(entry->shape), dtype_name(dtype), cols);
+    }
+    if (permutation != nullptr) {
+      std::vector<int32_t> order(cols);
+      std::memcpy(order.data(), entry->data.data(), entry->data.size());
+      if (!is_permutation(order)) {
+        return fail(ErrorCode::kInvalidFile,
+                    "{}: tensor {} is no permutation of 0 to {}; the file is damaged.",
+                    checkpoint_.dir(), in_quotes(entry->name), cols - 1);
+      }
+      matrix.transform = InputTransform::permute(std::move(order));
+    } else {
+      std::vector<float> values(cols);
+      for (size_t i = 0; i < cols; ++i) {
+        values[i] = static_cast<float>(static_cast<int8_t>(entry->data[i]));
+        if (values[i] != 1.0f && values[i] != -1.0f) {
+          return fail(ErrorCode::kInvalidFile,
+                      "{}: tensor {} holds {} at {}; a sign is 1 or -1. The file is damaged.",
+                      checkpoint_.dir(), in_quotes(entry->name), values[i], i);
+        }
+      }
+      matrix.transform = InputTransform::hadamard(std::move(values));
+    }
+    matrix.entries.push_back(entry);
+    return {};
+  }
+
   const Checkpoint& checkpoint_;
 };
 
@@ -74,9 +118,48 @@ Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Js
   return std::make_unique<QuenchReader>(checkpoint);
 }
 
+bool accepts(const Format& format, int64_t rows, int64_t cols, InputTransform::Kind) {
+  return format.fits(rows, cols);
+}
+
+Result<std::vector<EncodedTensor>> write(const std::string& name, const QuantizedTensor& matrix,
+                                         const InputTransform& transform) {
+  const Format& format = matrix.format();
+  const std::string stem = name + "." + format.name + ".";
+  const int64_t tile_rows = matrix.rows() / format.tile_rows;
+  std::vector<EncodedTensor> tensors;
+  for (size_t p = 0; p < format.planes.size(); ++p) {
+    const int64_t bytes = format.plane_bytes(static_cast<int>(p), matrix.rows(), matrix.cols());
+    tensors.push_back(EncodedTensor::view(
+        {stem + format.planes[p].name, Dtype::kU8, {tile_rows, bytes / tile_rows}},
+        {matrix.planes()[p], static_cast<size_t>(bytes)}));
+  }
+  if (transform.kind == InputTransform::Kind::kPermutation) {
+    const auto bytes = std::as_bytes(std::span(transform.permutation));
+    tensors.push_back(EncodedTensor::own({stem + "permutation", Dtype::kI32, {matrix.cols()}},
+                                         {bytes.begin(), bytes.end()}));
+  } else if (transform.kind == InputTransform::Kind::kHadamard) {
+    std::vector<std::byte> signs(transform.signs.size());
+    for (size_t i = 0; i < signs.size(); ++i) {
+      signs[i] = static_cast<std::byte>(static_cast<int8_t>(transform.signs[i]));
+    }
+    tensors.push_back(
+        EncodedTensor::own({stem + "signs", Dtype::kI8, {matrix.cols()}}, std::move(signs)));
+  }
+  return tensors;
+}
+
+// The names of the tensors say the rest.
+Result<Json> config(std::span<const WrittenMatrix>) {
+  return Json{{"quant_method", "quench"}, {"version", 1}};
+}
+
+constexpr const char* kDescription = "own formats: planes of any of quench's formats";
+constexpr QuantWriter kWriters[] = {{"quench", kDescription, accepts, write, config}};
+
 }  // namespace
 
 extern const QuantMethod quench_quant;
-const QuantMethod quench_quant = {"quench", "own formats: planes of any of quench's formats", open};
+const QuantMethod quench_quant = {"quench", kDescription, open, kWriters};
 
 }  // namespace quench
