@@ -141,9 +141,9 @@ class AwqReader : public QuantReader {
 };
 
 Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Json& config) {
-  const Json bits = config.value("bits", config.value("w_bit", Json(4)));
-  const Json group = config.value("group_size", config.value("q_group_size", Json(128)));
-  const Json version = config.value("version", config.value("format", Json("gemm")));
+  const Json bits = setting(config, {"bits", "w_bit"}, 4);
+  const Json group = setting(config, {"group_size", "q_group_size"}, 128);
+  const Json version = setting(config, {"version", "format"}, "gemm");
   std::string layout = version.is_string() ? version.get<std::string>() : "";
   for (char& c : layout) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   if (bits != 4 || !group.is_number_integer() || (layout != "gemm" && layout != "gemv")) {

@@ -208,10 +208,10 @@ Result<void> check_format(const Checkpoint& checkpoint, const Json& format) {
 }
 
 Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Json& config) {
-  QUENCH_TRY_VOID(check_format(checkpoint, config.value("format", Json("dense"))));
+  QUENCH_TRY_VOID(check_format(checkpoint, setting(config, {"format"}, "dense")));
   std::set<int> bits;
   int64_t block[2] = {128, 128};
-  for (const Json& group : config.value("config_groups", Json::object())) {
+  for (const Json& group : setting(config, {"config_groups"}, Json::object())) {
     const Json weights = group.is_object() ? group.value("weights", Json()) : Json();
     if (!weights.is_object()) continue;
     if (group.contains("format") && !group["format"].is_null())

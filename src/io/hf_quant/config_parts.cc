@@ -4,6 +4,14 @@
 
 namespace quench {
 
+Json setting(const Json& config, std::initializer_list<const char*> keys, Json otherwise) {
+  for (const char* key : keys) {
+    const auto it = config.find(key);
+    if (it != config.end() && !it->is_null()) return *it;
+  }
+  return otherwise;
+}
+
 std::string module_name(const std::string& matrix) {
   return matrix.ends_with(".weight") ? matrix.substr(0, matrix.size() - 7) : matrix;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <span>
 #include <string>
 
@@ -10,6 +11,8 @@
 
 namespace quench {
 
+// The first of these settings that the config has and that is not null.
+Json setting(const Json& config, std::initializer_list<const char*> keys, Json otherwise);
 // "model.layers.0.mlp.up_proj.weight" -> "model.layers.0.mlp.up_proj".
 std::string module_name(const std::string& matrix);
 // f32, f16, bf16: a plain tensor.

@@ -85,11 +85,11 @@ StoredMatrix float8_matrix(const Float8Parts& parts, std::vector<const TensorEnt
   StoredMatrix matrix;
   matrix.format = find_format("f32");
   const Format* blocks = find_format("fp8_b128");
-  if (parts.block_cols == parts.cols) {
-    matrix.format = find_format("fp8");
-  } else if (parts.block_rows == blocks->tile_rows && parts.block_cols == blocks->tile_cols &&
-             blocks->fits(parts.rows, parts.cols)) {
+  if (parts.block_rows == blocks->tile_rows && parts.block_cols == blocks->tile_cols &&
+      blocks->fits(parts.rows, parts.cols)) {
     matrix.format = blocks;
+  } else if (parts.block_cols >= parts.cols) {
+    matrix.format = find_format("fp8");
   }
   matrix.rows = parts.rows;
   matrix.cols = parts.cols;

@@ -38,8 +38,8 @@ class Fp8Reader : public QuantReader {
 };
 
 Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Json& config) {
-  const Json format = config.value("fmt", Json("e4m3"));
-  const Json block = config.value("weight_block_size", Json());
+  const Json format = setting(config, {"fmt"}, "e4m3");
+  const Json block = setting(config, {"weight_block_size"}, nullptr);
   if (format != "e4m3") {
     return fail(ErrorCode::kUnsupported,
                 "{}: quantization_config has fmt {}; quench reads \"e4m3\".", checkpoint.dir(),

@@ -162,14 +162,14 @@ class GptqReader : public QuantReader {
 
 Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Json& config) {
   // "format" in files of recent transformers.
-  const Json format = config.value("checkpoint_format", config.value("format", Json("gptq")));
+  const Json format = setting(config, {"checkpoint_format", "format"}, "gptq");
   if (format != "gptq" && format != "gptq_v2") {
     return fail(ErrorCode::kUnsupported,
                 "{}: quantization_config has checkpoint_format {}; quench reads \"gptq\" and "
                 "\"gptq_v2\".",
                 checkpoint.dir(), format.dump());
   }
-  const Json pack = config.value("pack_dtype", Json("int32"));
+  const Json pack = setting(config, {"pack_dtype"}, "int32");
   if (pack != "int32") {
     return fail(ErrorCode::kUnsupported,
                 "{}: quantization_config has pack_dtype {}; quench reads \"int32\".",
@@ -250,13 +250,13 @@ Result<std::vector<EncodedTensor>> write(const std::string& name, const Quantize
 template <bool kVersion1>
 Result<Json> config(std::span<const WrittenMatrix> matrices) {
   QUENCH_TRY_VOID(refuse_embedding(matrices, "gptq"));
-  const auto setting = [](const WrittenMatrix& matrix) {
+  const auto settings_of = [](const WrittenMatrix& matrix) {
     return Json{{"bits", matrix.format->bits},
                 {"group_size", matrix.format->tile_cols},
                 {"desc_act", matrix.transform == InputTransform::Kind::kPermutation},
                 {"sym", !matrix.format->zero_point}};
   };
-  const Json common = most_common(matrices, setting);
+  const Json common = most_common(matrices, settings_of);
   Json result = common;
   result["lm_head"] = false;
   result["quant_method"] = "gptq";
@@ -275,8 +275,8 @@ Result<Json> config(std::span<const WrittenMatrix> matrices) {
     const std::string pattern = fmt::format("^{}$", escape_regex(stem));
     if (is_plain(*matrix.format)) {
       if (!is_embedding(matrix.name)) dynamic["-:" + pattern] = Json::object();
-    } else if (setting(matrix) != common) {
-      dynamic["+:" + pattern] = setting(matrix);
+    } else if (settings_of(matrix) != common) {
+      dynamic["+:" + pattern] = settings_of(matrix);
     }
   }
   if (!dynamic.empty()) result["dynamic"] = dynamic;
