@@ -323,7 +323,8 @@ def write(name, made):
     save_file({key: value.contiguous() for key, value in tensors.items()},
               folder / "model.safetensors", metadata={"format": "pt"})
 
-    wide = model.float()
+    wide = Qwen2ForCausalLM(model.config).float()  # a cast model would have rounded rotary tables
+    wide.load_state_dict(model.state_dict())
     facts = {}
     for module, values in expected.items():
         values = values.detach().contiguous()
