@@ -48,12 +48,8 @@ void read_scales(const TensorEntry& scales, int64_t groups, int64_t row, int64_t
 
 class CompressedReader : public QuantReader {
  public:
-  CompressedReader(const Checkpoint& checkpoint, std::set<int> bits, int64_t block_rows,
-                   int64_t block_cols)
-      : checkpoint_(checkpoint),
-        bits_(std::move(bits)),
-        block_rows_(block_rows),
-        block_cols_(block_cols) {}
+  CompressedReader(const Checkpoint& checkpoint, std::set<int> bits, BlockSize block)
+      : checkpoint_(checkpoint), bits_(std::move(bits)), block_(block) {}
 
   Result<std::optional<StoredMatrix>> find(const std::string& name, int64_t rows,
                                            int64_t cols) const override {
@@ -100,9 +96,9 @@ class CompressedReader : public QuantReader {
     parts.rows = rows;
     parts.cols = cols;
     for (const int bits : bits_) {
-      if (packed.shape.size() == 2 && packed.shape[1] * 32 == cols * bits) parts.bits = bits;
+      if (packed.shape.size() == 2 && packed.shape[1] == cols * bits / 32) parts.bits = bits;
     }
-    if (parts.bits == 0) {
+    if (parts.bits == 0 || cols % 32 != 0) {
       return fail(ErrorCode::kUnsupported,
                   "{}: tensor \"weight_packed\" is {} for a matrix [{}, {}], which is no width of "
                   "the quantization_config without padding.",
@@ -175,14 +171,11 @@ class CompressedReader : public QuantReader {
     parts.cols = cols;
     QUENCH_TRY(parts.weight, finder.require("weight", {Dtype::kF8E4M3}, {rows, cols}));
     const TensorEntry* scales = finder.peek("weight_scale");
-    parts.block_rows = block_rows_;
-    parts.block_cols = block_cols_;
+    parts.block = block_;
     if (scales != nullptr && num_elements(scales->shape) == 1) {
-      parts.block_rows = rows;
-      parts.block_cols = cols;
+      parts.block = {rows, cols};
     } else if (scales != nullptr && scales->shape == std::vector<int64_t>{rows, 1}) {
-      parts.block_rows = 1;
-      parts.block_cols = cols;
+      parts.block = {1, cols};
     }
     QUENCH_TRY(parts.scales, find_float8_scales(finder, "weight_scale", parts));
     take_activation_parts(finder);
@@ -191,8 +184,7 @@ class CompressedReader : public QuantReader {
 
   const Checkpoint& checkpoint_;
   std::set<int> bits_;  // of the packed matrices
-  int64_t block_rows_;
-  int64_t block_cols_;
+  BlockSize block_;
 };
 
 constexpr const char* kFormats[] = {"pack-quantized",  "int-quantized",   "float-quantized",
@@ -210,7 +202,7 @@ Result<void> check_format(const Checkpoint& checkpoint, const Json& format) {
 Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Json& config) {
   QUENCH_TRY_VOID(check_format(checkpoint, setting(config, {"format"}, "dense")));
   std::set<int> bits;
-  int64_t block[2] = {128, 128};
+  BlockSize block = {128, 128};
   for (const Json& group : setting(config, {"config_groups"}, Json::object())) {
     const Json weights = group.is_object() ? group.value("weights", Json()) : Json();
     if (!weights.is_object()) continue;
@@ -219,13 +211,9 @@ Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Js
     const Json width = weights.value("num_bits", Json());
     if (width.is_number_unsigned() && width >= 2 && width <= 8) bits.insert(width.get<int>());
     const Json shape = weights.value("block_structure", Json());
-    if (shape.is_array() && shape.size() == 2 && shape[0].is_number_unsigned() &&
-        shape[1].is_number_unsigned() && shape[0] > 0 && shape[1] > 0) {
-      block[0] = shape[0].get<int64_t>();
-      block[1] = shape[1].get<int64_t>();
-    }
+    if (const auto found = block_size(shape)) block = *found;
   }
-  return std::make_unique<CompressedReader>(checkpoint, bits, block[0], block[1]);
+  return std::make_unique<CompressedReader>(checkpoint, bits, block);
 }
 
 bool accepts(const Format& format, int64_t rows, int64_t cols, InputTransform::Kind transform) {

@@ -24,10 +24,10 @@ class Float8Reader {
                   "{}: there is a code for NaN in rows {} to {}; the file is damaged.", where_, row,
                   row + num_rows - 1);
     }
-    const int64_t blocks = ceil_div(parts_.cols, parts_.block_cols);
+    const int64_t blocks = ceil_div(parts_.cols, parts_.block.cols);
     std::vector<float> scales(static_cast<size_t>(blocks));
     for (int64_t r = 0; r < num_rows; r += format_->tile_rows) {
-      const int64_t block_row = (row + r) / parts_.block_rows;
+      const int64_t block_row = (row + r) / parts_.block.rows;
       (void)decode_to_f32(parts_.scales->dtype, parts_.scales->data, block_row * blocks, scales);
       if (!std::all_of(scales.begin(), scales.end(), [](float s) { return std::isfinite(s); })) {
         return fail(ErrorCode::kInvalidFile,
@@ -46,7 +46,7 @@ class Float8Reader {
     if (format_->name == "f32") {
       for (int64_t i = 0; i < cols; ++i) {
         const float value = fp8_format::kValues[static_cast<uint8_t>(codes[i])];
-        store<float>(out[0] + 4 * i, value * scales[static_cast<size_t>(i / parts_.block_cols)]);
+        store<float>(out[0] + 4 * i, value * scales[static_cast<size_t>(i / parts_.block.cols)]);
       }
       return;
     }
@@ -66,12 +66,21 @@ class Float8Reader {
 
 }  // namespace
 
+std::optional<BlockSize> block_size(const Json& value) {
+  const auto sensible = [](const Json& side) {
+    return side.is_number_unsigned() && side > 0 && side < int64_t{1} << 40;
+  };
+  if (!value.is_array() || value.size() != 2 || !sensible(value[0]) || !sensible(value[1]))
+    return std::nullopt;
+  return BlockSize{value[0].get<int64_t>(), value[1].get<int64_t>()};
+}
+
 Result<const TensorEntry*> find_float8_scales(PartFinder& finder, const std::string& part,
                                               const Float8Parts& parts) {
   const std::initializer_list<Dtype> dtypes = {Dtype::kF32, Dtype::kBF16, Dtype::kF16,
                                                Dtype::kF8E8M0};
-  const int64_t row_blocks = ceil_div(parts.rows, parts.block_rows);
-  const int64_t col_blocks = ceil_div(parts.cols, parts.block_cols);
+  const int64_t row_blocks = ceil_div(parts.rows, parts.block.rows);
+  const int64_t col_blocks = ceil_div(parts.cols, parts.block.cols);
   const TensorEntry* entry = finder.peek(part);
   if (row_blocks * col_blocks == 1 && entry != nullptr && entry->shape.size() < 2) {
     if (entry->shape.empty()) return finder.require(part, dtypes, {});
@@ -85,10 +94,10 @@ StoredMatrix float8_matrix(const Float8Parts& parts, std::vector<const TensorEnt
   StoredMatrix matrix;
   matrix.format = find_format("f32");
   const Format* blocks = find_format("fp8_b128");
-  if (parts.block_rows == blocks->tile_rows && parts.block_cols == blocks->tile_cols &&
+  if (parts.block.rows == blocks->tile_rows && parts.block.cols == blocks->tile_cols &&
       blocks->fits(parts.rows, parts.cols)) {
     matrix.format = blocks;
-  } else if (parts.block_cols >= parts.cols) {
+  } else if (parts.block.cols >= parts.cols) {
     matrix.format = find_format("fp8");
   }
   matrix.rows = parts.rows;

@@ -11,12 +11,18 @@
 
 namespace quench {
 
+struct BlockSize {
+  int64_t rows = 1;
+  int64_t cols = 1;
+};
+// [rows, cols] of a config; nothing when it is no pair of sensible numbers.
+std::optional<BlockSize> block_size(const Json& value);
+
 // value = e4m3(code) * factor of the block. Blocks at the edges may be partial.
 struct Float8Parts {
   int64_t rows = 0;
   int64_t cols = 0;
-  int64_t block_rows = 1;
-  int64_t block_cols = 1;
+  BlockSize block;
   const TensorEntry* weight = nullptr;  // F8_E4M3 [rows, cols]
   const TensorEntry* scales = nullptr;  // one per block, row by row
 };

@@ -12,8 +12,9 @@ namespace {
 
 class Fp8Reader : public QuantReader {
  public:
-  Fp8Reader(const Checkpoint& checkpoint, int64_t block_rows, int64_t block_cols)
-      : checkpoint_(checkpoint), block_rows_(block_rows), block_cols_(block_cols) {}
+  // No block: one factor for the matrix.
+  Fp8Reader(const Checkpoint& checkpoint, std::optional<BlockSize> block)
+      : checkpoint_(checkpoint), block_(block) {}
 
   Result<std::optional<StoredMatrix>> find(const std::string& name, int64_t rows,
                                            int64_t cols) const override {
@@ -24,8 +25,7 @@ class Fp8Reader : public QuantReader {
     parts.rows = rows;
     parts.cols = cols;
     QUENCH_TRY(parts.weight, finder.require("weight", {Dtype::kF8E4M3}, {rows, cols}));
-    parts.block_rows = block_rows_ > 0 ? block_rows_ : rows;
-    parts.block_cols = block_cols_ > 0 ? block_cols_ : cols;
+    parts.block = block_.value_or(BlockSize{rows, cols});
     QUENCH_TRY(parts.scales, find_float8_scales(finder, "weight_scale_inv", parts));
     for (const char* part : {"input_scale", "activation_scale"}) (void)finder.find(part);
     return float8_matrix(parts, finder.take_entries(), finder.where());
@@ -33,8 +33,7 @@ class Fp8Reader : public QuantReader {
 
  private:
   const Checkpoint& checkpoint_;
-  int64_t block_rows_;  // 0: all
-  int64_t block_cols_;
+  std::optional<BlockSize> block_;
 };
 
 Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Json& config) {
@@ -45,15 +44,13 @@ Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Js
                 "{}: quantization_config has fmt {}; quench reads \"e4m3\".", checkpoint.dir(),
                 format.dump());
   }
-  if (block.is_null()) return std::make_unique<Fp8Reader>(checkpoint, 0, 0);
-  const bool is_pair = block.is_array() && block.size() == 2 && block[0].is_number_unsigned() &&
-                       block[1].is_number_unsigned() && block[0] > 0 && block[1] > 0;
-  if (!is_pair) {
+  const std::optional<BlockSize> size = block_size(block);
+  if (!block.is_null() && !size) {
     return fail(ErrorCode::kInvalidFile,
                 "{}: quantization_config has weight_block_size {}; expected two positive numbers.",
                 checkpoint.dir(), block.dump());
   }
-  return std::make_unique<Fp8Reader>(checkpoint, block[0].get<int64_t>(), block[1].get<int64_t>());
+  return std::make_unique<Fp8Reader>(checkpoint, size);
 }
 
 bool accepts(const Format& format, int64_t rows, int64_t cols, InputTransform::Kind transform) {

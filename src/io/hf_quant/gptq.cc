@@ -79,7 +79,8 @@ class GptqReader : public QuantReader {
     IntegerParts parts;
     parts.rows = rows;
     parts.cols = cols;
-    const int64_t words = qweight->shape.empty() ? 0 : qweight->shape[0];
+    // An empty tensor may have any length: no more words than columns.
+    const int64_t words = qweight->shape.empty() ? 0 : std::min(qweight->shape[0], cols);
     parts.bits = static_cast<int>(words * 32 / cols);
     if (cols % kRun != 0 || rows % kRun != 0 || words * 32 % cols != 0 ||
         (parts.bits != 2 && parts.bits != 3 && parts.bits != 4 && parts.bits != 8)) {
