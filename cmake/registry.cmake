@@ -12,7 +12,8 @@ endfunction()
 
 # formats/<stem>.h defines quench::<stem>_format::formats().
 file(GLOB headers CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR}/src src/formats/*.h)
-list(REMOVE_ITEM headers formats/format.h formats/quantized_tensor.h formats/input_transform.h formats/hadamard.h formats/trellis_code.h)
+list(REMOVE_ITEM headers formats/format.h formats/scale.h formats/quantized_tensor.h formats/input_transform.h
+     formats/hadamard.h formats/trellis_code.h)
 set(includes "")
 set(rows "")
 foreach(header ${headers})

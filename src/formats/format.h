@@ -37,18 +37,19 @@ struct Plane {
 struct Format;
 struct TrellisCode;
 
+enum class ScaleType : uint8_t { kF16, kBF16, kF32 };  // scale.h
+
 // A format of tiles [1, group] with values scale * (level[code] - zero), one scale and one zero per
 // tile: all that an integer kernel needs to know of it.
 struct Grid {
   // One tile: codes [cols], its scale, and its zero (0 with `levels`). Null: not such a format.
   void (*read)(const Format& format, const ConstPlanes& tile, int64_t cols, uint8_t* codes,
                float* scale, uint8_t* zero) = nullptr;
-  const float* levels = nullptr;  // [2^bits]; null: level[code] = code
+  const float* levels = nullptr;      // [2^bits]; null: level[code] = code
+  ScaleType scale = ScaleType::kF16;  // what `read` takes the scale from, without rounding
   // The inverse of `read`, for quantizers that choose codes themselves. Null: none does.
   void (*write)(const Format& format, const uint8_t* codes, int64_t cols, float scale, uint8_t zero,
                 const Planes& tile) = nullptr;
-  // The scale as `read` will return it.
-  float (*stored_scale)(const Format& format, float scale) = nullptr;
 };
 
 struct Format {

@@ -89,4 +89,14 @@ void InputTransform::row_to_stored(std::span<const float> row, std::span<float> 
   apply(row, stored);
 }
 
+bool is_permutation(std::span<const int32_t> order) {
+  std::vector<bool> seen(order.size());
+  for (const int32_t i : order) {
+    if (i < 0 || static_cast<size_t>(i) >= order.size() || seen[static_cast<size_t>(i)])
+      return false;
+    seen[static_cast<size_t>(i)] = true;
+  }
+  return true;
+}
+
 }  // namespace quench

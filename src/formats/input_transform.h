@@ -41,4 +41,7 @@ struct InputTransform {
   void row_to_stored(std::span<const float> row, std::span<float> stored) const;
 };
 
+// Every number from 0 to size - 1 once.
+bool is_permutation(std::span<const int32_t> order);
+
 }  // namespace quench

@@ -3,8 +3,8 @@
 // zero-point formats store it.
 //
 // Planes of one tile (one group): codes, a little-endian bit stream (code i at bits [i*bits,
-// (i+1)*bits)); scales, one f16 (f32 for whole rows, where its bytes do not count); zeros, one
-// uint8, only with a zero point.
+// (i+1)*bits)); scales, one f16 (f32 for whole rows, where its bytes do not count; bf16 in formats
+// named so, for checkpoints whose scales have that type); zeros, one uint8, only with a zero point.
 #pragma once
 
 #include <algorithm>
@@ -13,9 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "base/bytes.h"
-#include "base/float16.h"
-#include "formats/format.h"
+#include "formats/scale.h"
 
 namespace quench::integer_format {
 
@@ -27,22 +25,6 @@ inline void put_codes(const uint8_t* codes, int64_t count, int bits, std::byte* 
     for (filled += bits; filled >= 8; filled -= 8, buffer >>= 8)
       *out++ = static_cast<std::byte>(buffer);
   }
-}
-
-// The scale as it will be read back: rounding the codes against the stored value keeps the error
-// within half a step.
-inline float stored_scale(const Format& format, float scale) {
-  return format.tile_cols == 0 ? scale : f16_to_f32(f32_to_f16(scale));
-}
-inline void put_scale(const Format& format, float scale, std::byte* out) {
-  if (format.tile_cols == 0) {
-    store<float>(out, scale);
-  } else {
-    store<uint16_t>(out, f32_to_f16(scale));
-  }
-}
-inline float get_scale(const Format& format, const std::byte* in) {
-  return format.tile_cols == 0 ? load<float>(in) : f16_to_f32(load<uint16_t>(in));
 }
 
 // Half to even, for |x| < 2^22: adding 1.5 * 2^23 leaves no bits behind the point. One addition
@@ -94,21 +76,23 @@ inline void encode(const Format& format, const float* x, int64_t, int64_t cols,
   int zero = 1 << (format.bits - 1);
   if (format.zero_point) {
     const float bottom = std::min(*low, 0.0f);
-    scale = stored_scale(format, (std::max(*high, 0.0f) - bottom) / static_cast<float>(max_code));
+    scale = stored_scale(format.grid.scale,
+                         (std::max(*high, 0.0f) - bottom) / static_cast<float>(max_code));
     zero = scale == 0.0f
                ? 0
                : std::clamp(static_cast<int>(std::nearbyint(-bottom / scale)), 0, max_code);
     tile[2][0] = static_cast<std::byte>(zero);
   } else {
     const float extreme = -*low > *high ? *low : *high;
-    const float full = stored_scale(format, -extreme / static_cast<float>(zero));
-    const float even = stored_scale(format, std::fabs(extreme) / static_cast<float>(zero - 1));
+    const float full = stored_scale(format.grid.scale, -extreme / static_cast<float>(zero));
+    const float even =
+        stored_scale(format.grid.scale, std::fabs(extreme) / static_cast<float>(zero - 1));
     const bool full_is_better = rounding_error(x, cols, full, zero, max_code) <
                                 rounding_error(x, cols, even, zero, max_code);
     scale = full_is_better ? full : even;
   }
   put_rounded(x, cols, scale, zero, format.bits, tile[0]);
-  put_scale(format, scale, tile[1]);
+  put_scale(format.grid.scale, scale, tile[1]);
 }
 
 inline uint8_t get_zero(const Format& format, const ConstPlanes& tile) {
@@ -131,7 +115,7 @@ void for_each_code(const std::byte* codes, int64_t cols, Use use) {
 
 template <int kBits>
 void decode(const Format& format, const ConstPlanes& tile, int64_t cols, float* x, int64_t) {
-  const float scale = get_scale(format, tile[1]);
+  const float scale = get_scale(format.grid.scale, tile[1]);
   const int zero = get_zero(format, tile);
   for_each_code<kBits>(tile[0], cols, [&](int64_t i, uint64_t code) {
     x[i] = scale * static_cast<float>(static_cast<int>(code) - zero);
@@ -141,7 +125,7 @@ void decode(const Format& format, const ConstPlanes& tile, int64_t cols, float* 
 template <int kBits>
 void read_codes(const Format& format, const ConstPlanes& tile, int64_t cols, uint8_t* codes,
                 float* scale, uint8_t* zero) {
-  *scale = get_scale(format, tile[1]);
+  *scale = get_scale(format.grid.scale, tile[1]);
   *zero = get_zero(format, tile);
   for_each_code<kBits>(tile[0], cols,
                        [&](int64_t i, uint64_t code) { codes[i] = static_cast<uint8_t>(code); });
@@ -150,20 +134,21 @@ void read_codes(const Format& format, const ConstPlanes& tile, int64_t cols, uin
 inline void write_codes(const Format& format, const uint8_t* codes, int64_t cols, float scale,
                         uint8_t zero, const Planes& tile) {
   put_codes(codes, cols, format.bits, tile[0]);
-  put_scale(format, scale, tile[1]);
+  put_scale(format.grid.scale, scale, tile[1]);
   if (format.zero_point) tile[2][0] = static_cast<std::byte>(zero);
 }
 
-inline Format make(int bits, int group, bool zero_point) {
+inline Format make(int bits, int group, bool zero_point, ScaleType scale) {
+  constexpr const char* kScaleNames[] = {"f16", "bf16", "f32"};
+  const char* scale_name = kScaleNames[static_cast<int>(scale)];
   Format format;
-  format.name = fmt::format("int{}{}{}", bits, group == 0 ? "" : fmt::format("_g{}", group),
-                            zero_point ? "_zp" : "");
-  format.description =
-      fmt::format("{}-bit integers, {} scale per {}{}", bits, group == 0 ? "f32" : "f16",
-                  group == 0 ? "row" : fmt::format("{} weights", group),
-                  zero_point ? ", with zero point" : ", symmetric");
+  format.name = fmt::format("int{}{}{}{}", bits, group == 0 ? "" : fmt::format("_g{}", group),
+                            zero_point ? "_zp" : "", scale == ScaleType::kBF16 ? "_bf16" : "");
+  format.description = fmt::format("{}-bit integers, {} scale per {}{}", bits, scale_name,
+                                   group == 0 ? "row" : fmt::format("{} weights", group),
+                                   zero_point ? ", with zero point" : ", symmetric");
   format.tile_cols = group;
-  format.planes = {{"codes", bits, 0}, {"scales", 0, group == 0 ? 4 : 2}};
+  format.planes = {{"codes", bits, 0}, {"scales", 0, scale_bytes(scale)}};
   if (zero_point) format.planes.push_back({"zeros", 0, 1});
   format.bits = bits;
   format.zero_point = zero_point;
@@ -174,16 +159,20 @@ inline Format make(int bits, int group, bool zero_point) {
   constexpr decltype(format.grid.read) kRead[] = {nullptr,       nullptr,       read_codes<2>,
                                                   read_codes<3>, read_codes<4>, read_codes<5>,
                                                   read_codes<6>, nullptr,       read_codes<8>};
-  format.grid = {kRead[bits], nullptr, write_codes, stored_scale};
+  format.grid = {kRead[bits], nullptr, scale, write_codes};
   return format;
 }
 
 inline std::vector<Format> formats() {
-  std::vector<Format> result = {make(8, 0, false)};
-  for (int bits : {8, 6, 5, 4, 3, 2}) {
-    for (int group : {128, 64, 32}) {
-      result.push_back(make(bits, group, false));
-      result.push_back(make(bits, group, true));
+  std::vector<Format> result = {make(8, 0, false, ScaleType::kF32)};
+  for (const ScaleType scale : {ScaleType::kF16, ScaleType::kBF16}) {
+    for (int bits : {8, 6, 5, 4, 3, 2}) {
+      // bf16 is for what checkpoints have.
+      if (scale == ScaleType::kBF16 && bits != 8 && bits != 4) continue;
+      for (int group : {128, 64, 32}) {
+        result.push_back(make(bits, group, false, scale));
+        result.push_back(make(bits, group, true, scale));
+      }
     }
   }
   return result;

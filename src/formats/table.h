@@ -1,18 +1,17 @@
-// Four-bit codes that index a table of 16 levels: value = scale * level[code], one f16 scale per
-// group of a row. Unlike integers the levels lie denser where the weights are.
+// Four-bit codes that index a table of 16 levels: value = scale * level[code], one scale per group
+// of a row. Unlike integers the levels lie denser where the weights are.
 //
 // nf4: the quantiles of a normal distribution (Dettmers et al. 2023, QLoRA, appendix E), scaled by
-// the largest magnitude of the group. iq4: the integer levels of llama.cpp's IQ4_NL type.
-// Planes of one tile (one group): codes, two per byte, the first in the low half; scales, one f16.
+// the largest magnitude of the group; with f32 scales they are those of bitsandbytes. iq4: the
+// integer levels of llama.cpp's IQ4_NL type. Planes of one tile (one group): codes, two per byte,
+// the first in the low half; scales, one f16 or f32.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "base/bytes.h"
-#include "base/float16.h"
-#include "formats/format.h"
+#include "formats/scale.h"
 
 namespace quench::table_format {
 
@@ -62,8 +61,8 @@ inline void encode(const Format& format, const float* x, int64_t, int64_t cols,
   const float* levels = format.grid.levels;
   const auto [low, high] = std::minmax_element(x, x + cols);
   const float extreme = -*low > *high ? *low : *high;
-  const float down = f16_to_f32(f32_to_f16(extreme / levels[0]));
-  const float up = f16_to_f32(f32_to_f16(extreme / levels[15]));
+  const float down = stored_scale(format.grid.scale, extreme / levels[0]);
+  const float up = stored_scale(format.grid.scale, extreme / levels[15]);
   const float scale =
       rounding_error(levels, x, cols, down) <= rounding_error(levels, x, cols, up) ? down : up;
   const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
@@ -71,12 +70,12 @@ inline void encode(const Format& format, const float* x, int64_t, int64_t cols,
     tile[0][i / 2] = static_cast<std::byte>(nearest_code(levels, x[i] * inverse) |
                                             nearest_code(levels, x[i + 1] * inverse) << 4);
   }
-  store<uint16_t>(tile[1], f32_to_f16(scale));
+  put_scale(format.grid.scale, scale, tile[1]);
 }
 
-inline void read_codes(const Format&, const ConstPlanes& tile, int64_t cols, uint8_t* codes,
+inline void read_codes(const Format& format, const ConstPlanes& tile, int64_t cols, uint8_t* codes,
                        float* scale, uint8_t* zero) {
-  *scale = f16_to_f32(load<uint16_t>(tile[1]));
+  *scale = get_scale(format.grid.scale, tile[1]);
   *zero = 0;
   for (int64_t i = 0; i < cols; i += 2) {
     const auto pair = static_cast<uint8_t>(tile[0][i / 2]);
@@ -86,7 +85,7 @@ inline void read_codes(const Format&, const ConstPlanes& tile, int64_t cols, uin
 }
 
 inline void decode(const Format& format, const ConstPlanes& tile, int64_t cols, float* x, int64_t) {
-  const float scale = f16_to_f32(load<uint16_t>(tile[1]));
+  const float scale = get_scale(format.grid.scale, tile[1]);
   for (int64_t i = 0; i < cols; i += 2) {
     const auto pair = static_cast<uint8_t>(tile[0][i / 2]);
     x[i] = scale * format.grid.levels[pair & 15];
@@ -94,33 +93,33 @@ inline void decode(const Format& format, const ConstPlanes& tile, int64_t cols, 
   }
 }
 
-inline void write_codes(const Format&, const uint8_t* codes, int64_t cols, float scale, uint8_t,
-                        const Planes& tile) {
+inline void write_codes(const Format& format, const uint8_t* codes, int64_t cols, float scale,
+                        uint8_t, const Planes& tile) {
   for (int64_t i = 0; i < cols; i += 2)
     tile[0][i / 2] = static_cast<std::byte>(codes[i] | codes[i + 1] << 4);
-  store<uint16_t>(tile[1], f32_to_f16(scale));
+  put_scale(format.grid.scale, scale, tile[1]);
 }
 
-inline float stored_scale(const Format&, float scale) { return f16_to_f32(f32_to_f16(scale)); }
-
-inline Format make(const char* name, const char* description, int64_t group, const float* levels) {
+inline Format make(const char* name, std::string description, int64_t group, const float* levels,
+                   ScaleType scale) {
   Format format;
   format.name = name;
-  format.description = description;
+  format.description = std::move(description);
   format.tile_cols = group;
-  format.planes = {{"codes", 4, 0}, {"scales", 0, 2}};
+  format.planes = {{"codes", 4, 0}, {"scales", 0, scale_bytes(scale)}};
   format.bits = 4;
   format.encode = encode;
   format.decode = decode;
-  format.grid = {read_codes, levels, write_codes, stored_scale};
+  format.grid = {read_codes, levels, scale, write_codes};
   return format;
 }
 
 inline std::vector<Format> formats() {
-  return {
-      make("nf4_g64", "16 levels after the normal distribution, f16 scale per 64 weights", 64,
-           kNf4),
-      make("iq4_g32", "16 integer levels, denser around zero, f16 scale per 32 weights", 32, kIq4)};
+  constexpr auto kNormal = "16 levels after the normal distribution, {} scale per 64 weights";
+  return {make("nf4_g64", fmt::format(kNormal, "f16"), 64, kNf4, ScaleType::kF16),
+          make("nf4_g64_f32", fmt::format(kNormal, "f32"), 64, kNf4, ScaleType::kF32),
+          make("iq4_g32", "16 integer levels, denser around zero, f16 scale per 32 weights", 32,
+               kIq4, ScaleType::kF16)};
 }
 
 }  // namespace quench::table_format

@@ -63,6 +63,7 @@ inline Format make(int bits) {
   format.encode = encode;
   format.decode = decode;
   format.trellis = &trellis_code(bits);
+  format.grid.scale = ScaleType::kF32;  // of the kernels' strips; the file has f16
   return format;
 }
 

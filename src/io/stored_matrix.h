@@ -14,6 +14,7 @@
 #include "formats/format.h"
 #include "formats/input_transform.h"
 #include "io/checkpoint.h"
+#include "io/quant_writer.h"
 
 namespace quench {
 
@@ -47,6 +48,7 @@ struct QuantMethod {
   const char* name;         // "quant_method" of the config's "quantization_config"
   const char* description;  // one line
   Result<std::unique_ptr<QuantReader>> (*open)(const Checkpoint& checkpoint, const Json& config);
+  std::span<const QuantWriter> writers;  // the variants of it that can be written
 };
 
 // Every method, generated from io/hf_quant/*.cc by the build.

@@ -1,5 +1,7 @@
 #include "quantize/grid_parts.h"
 
+#include "formats/scale.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -43,7 +45,7 @@ double GridLevels::refine(const float* x, const float* importance, int64_t cols,
     xx += weight * x[i] * x[i];
   }
   if (ll == 0.0) return xx;
-  choice.scale = format_.grid.stored_scale(format_, static_cast<float>(xl / ll));
+  choice.scale = stored_scale(format_.grid.scale, static_cast<float>(xl / ll));
   const double scale = choice.scale;
   return xx - 2.0 * scale * xl + scale * scale * ll;
 }
@@ -56,7 +58,7 @@ GridChoice GridLevels::choose(const float* x, const float* importance, int64_t c
   double best_error = -1.0;
   auto consider = [&](float scale, int zero) {
     GridChoice choice;
-    choice.scale = format_.grid.stored_scale(format_, scale);
+    choice.scale = stored_scale(format_.grid.scale, scale);
     choice.zero = static_cast<uint8_t>(zero);
     const double error = refine(x, importance, cols, choice);
     if (best_error >= 0.0 && error >= best_error) return;

@@ -41,7 +41,7 @@ TEST(CliModel, BadConfigsAreRefused) {
       {R"({"num_hidden_layers": null})", {"num_hidden_layers", "missing"}},
       {R"({"num_attention_heads": 0})", {"num_attention_heads", "found 0"}},
       {R"({"num_key_value_heads": 3})", {"4 attention heads", "3 key/value heads"}},
-      {R"({"quantization_config": {"quant_method": "gptq"}})", {"quantized", "gptq"}},
+      {R"({"quantization_config": {"quant_method": "exl3"}})", {"quantized", "exl3", "gptq"}},
       {R"({"num_hidden_layers": 3})", {"missing 12", "model.layers.2"}},
       {R"({"num_hidden_layers": 1})", {"12 not expected", "model.layers.1"}},
       {R"({"intermediate_size": 128})", {"[128, 64]", "[96, 64]", "gate_proj"}},

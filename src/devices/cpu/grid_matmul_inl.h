@@ -54,10 +54,11 @@ struct Rows {
     return strip + v / kPerStrip * layout->strip_bytes + layout->codes_begin + vector_offset(v);
   }
   typename V::F scale(int64_t v, int64_t unit) const {
-    const std::byte* at = strip + v / kPerStrip * layout->strip_bytes;
+    const std::byte* at = strip + v / kPerStrip * layout->strip_bytes + unit * layout->scale_step;
     const int64_t lane = v % kPerStrip * V::kWidth;
-    if (layout->row_scales) return V::load(reinterpret_cast<const float*>(at) + lane);
-    return V::load_f16(at + unit * layout->scale_bytes + lane * 2);
+    if (layout->scale_type == ScaleType::kF16) return V::load_f16(at + lane * 2);
+    if (layout->scale_type == ScaleType::kBF16) return V::load_bf16(at + lane * 2);
+    return V::load(reinterpret_cast<const float*>(at) + lane);
   }
   typename V::I zeros(int64_t v, int64_t unit) const {
     return V::load_u8(strip + v / kPerStrip * layout->strip_bytes + layout->zeros_begin +

@@ -34,7 +34,8 @@ struct GridLayout {
   int64_t unit_blocks;  // per unit: columns under one weight scale and one activation scale
   int64_t units;
   int64_t scale_bytes;  // of 16 rows and one group
-  bool row_scales;      // the group is the row
+  ScaleType scale_type;
+  int64_t scale_step;  // bytes from the scales of a unit to those of the next: 0 if rows have one
   int64_t zeros_begin;
   int64_t codes_begin;
   int64_t strip_bytes;
@@ -44,12 +45,14 @@ struct GridLayout {
 inline GridLayout grid_layout(const Format& format, int64_t k) {
   GridLayout layout;
   layout.blocks = k / kBlock;
-  layout.row_scales = format.tile_cols == 0;
-  const int64_t unit = layout.row_scales ? kXBlock : format.tile_cols;
+  const bool row_scales = format.tile_cols == 0;
+  const int64_t unit = row_scales ? kXBlock : format.tile_cols;
   layout.unit_blocks = unit / kBlock;
   layout.units = (k + unit - 1) / unit;
-  layout.scale_bytes = kStripRows * (layout.row_scales ? 4 : 2);
-  const int64_t groups = layout.row_scales ? 1 : layout.units;
+  layout.scale_type = format.grid.scale;
+  layout.scale_bytes = kStripRows * (layout.scale_type == ScaleType::kF32 ? 4 : 2);
+  layout.scale_step = row_scales ? 0 : layout.scale_bytes;
+  const int64_t groups = row_scales ? 1 : layout.units;
   layout.zeros_begin = round_to_line(groups * layout.scale_bytes);
   layout.codes_begin =
       layout.zeros_begin + (format.zero_point ? round_to_line(groups * kStripRows) : 0);

@@ -4,9 +4,8 @@
 #include <cstring>
 #include <vector>
 
-#include "base/bytes.h"
-#include "base/float16.h"
 #include "devices/cpu/strip_inl.h"
+#include "formats/scale.h"
 #include "formats/trellis_code.h"
 
 namespace quench {
@@ -59,14 +58,6 @@ void add_plane(const std::byte* from, int width, int shift, uint8_t* codes) {
       quad |= (word >> (i * width) & mask) << shift;
       std::memcpy(at, &quad, 4);
     }
-  }
-}
-
-void put_scale(const GridLayout& layout, float scale, std::byte* to) {
-  if (layout.row_scales) {
-    store<float>(to, scale);
-  } else {
-    store<uint16_t>(to, f32_to_f16(scale));
   }
 }
 
@@ -138,7 +129,7 @@ void pack_grid_strips(const Tensor& source, int64_t, int64_t row_begin, std::byt
       float scale = 0.0f;
       uint8_t zero = 0;
       format.grid.read(format, tile, group, codes.data() + g * group, &scale, &zero);
-      put_scale(layout, scale,
+      put_scale(layout.scale_type, scale,
                 strip + g * layout.scale_bytes + lane * layout.scale_bytes / kStripRows);
       if (format.zero_point)
         strip[layout.zeros_begin + g * kStripRows + lane] = static_cast<std::byte>(zero);
@@ -179,8 +170,7 @@ void gather_grid_strips(const OpContext& context, const Weight& weight, const in
       const int64_t g = block * kBlock / group;
       const std::byte* scale_at =
           strip + g * layout.scale_bytes + lane * layout.scale_bytes / kStripRows;
-      const float scale =
-          layout.row_scales ? load<float>(scale_at) : f16_to_f32(load<uint16_t>(scale_at));
+      const float scale = get_scale(layout.scale_type, scale_at);
       const int zero = format.zero_point
                            ? static_cast<int>(strip[layout.zeros_begin + g * kStripRows + lane])
                            : symmetric_zero;
