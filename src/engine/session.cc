@@ -33,17 +33,6 @@ Result<std::string> find_recipe(const std::string& recipe) {
               fmt::join(names, ", "));
 }
 
-Result<Recipe> choose_recipe(const SessionOptions& options) {
-  if (options.recipe_path.empty()) return recipe_for_format(options.format);
-  if (!options.format.empty()) {
-    return fail(ErrorCode::kInvalidArgument,
-                "--format and --recipe say the same thing twice; give one of them.");
-  }
-  QUENCH_TRY(const std::string path, find_recipe(options.recipe_path));
-  QUENCH_TRY(const Json json, read_json_file(path));
-  return parse_recipe(json, path);
-}
-
 // A quarter of the machine is left to the rest of the world.
 constexpr double kMemoryShare = 0.75;
 
@@ -66,6 +55,17 @@ Result<void> cut_layers(const SessionOptions& options, ModelConfig& config) {
 }
 
 }  // namespace
+
+Result<Recipe> choose_recipe(const SessionOptions& options) {
+  if (options.recipe_path.empty()) return recipe_for_format(options.format);
+  if (!options.format.empty()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--format and --recipe say the same thing twice; give one of them.");
+  }
+  QUENCH_TRY(const std::string path, find_recipe(options.recipe_path));
+  QUENCH_TRY(const Json json, read_json_file(path));
+  return parse_recipe(json, path);
+}
 
 Result<SessionOptions> to_session_options(const EngineOptions& options) {
   SessionOptions session;

@@ -28,6 +28,9 @@ struct SessionOptions {
   PlanGoal goal;  // the recipe in it is filled from format or recipe_path
 };
 
+// From format or recipe_path, of which one at most is given.
+Result<Recipe> choose_recipe(const SessionOptions& options);
+
 // What Engine::open() means by its options.
 Result<SessionOptions> to_session_options(const EngineOptions& options);
 

@@ -64,7 +64,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(
                   path, in_quotes(tensor.name), shape_text(tensor.shape), dtype_name(tensor.dtype));
     }
     if (tensor.name == "__metadata__" || !is_utf8(tensor.name) ||
-        !writer.slots_.emplace(tensor.name, Slot{end, *size_bytes, 0}).second) {
+        !writer.slots_.add(tensor.name, end, *size_bytes)) {
       return fail(ErrorCode::kInvalidArgument,
                   "{}: {} cannot be a tensor's name, expected unique UTF-8 names other than "
                   "\"__metadata__\".",
@@ -91,7 +91,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(
     return fail(ErrorCode::kInvalidArgument, "{}: the tensors together have 2^63 bytes or more.",
                 path);
   }
-  for (auto& [name, slot] : writer.slots_) slot.begin_bytes += data_begin;
+  writer.slots_.set_data_begin(data_begin);
   QUENCH_TRY(writer.file_, AtomicFile::create(path, *file_bytes));
   std::byte length[8];
   store(length, static_cast<uint64_t>(header_bytes));
@@ -100,30 +100,8 @@ Result<SafetensorsWriter> SafetensorsWriter::create(
   return writer;
 }
 
-Result<void> SafetensorsWriter::append(std::string_view name, std::span<const std::byte> piece) {
-  const auto it = slots_.find(name);
-  if (it == slots_.end()) {
-    return fail(ErrorCode::kInternal, "{}: tensor {} was not declared.", file_.path(),
-                in_quotes(name));
-  }
-  Slot& slot = it->second;
-  const auto piece_bytes = static_cast<int64_t>(piece.size());
-  if (piece_bytes > slot.size_bytes - slot.written_bytes) {
-    return fail(ErrorCode::kInternal, "{}: tensor {} got {} bytes, expected {}.", file_.path(),
-                in_quotes(name), slot.written_bytes + piece_bytes, slot.size_bytes);
-  }
-  QUENCH_TRY_VOID(file_.write_at(slot.begin_bytes + slot.written_bytes, piece));
-  slot.written_bytes += piece_bytes;
-  return {};
-}
-
 Result<void> SafetensorsWriter::finish() {
-  for (const auto& [name, slot] : slots_) {
-    if (slot.written_bytes != slot.size_bytes) {
-      return fail(ErrorCode::kInternal, "{}: tensor {} got {} bytes, expected {}.", file_.path(),
-                  in_quotes(name), slot.written_bytes, slot.size_bytes);
-    }
-  }
+  QUENCH_TRY_VOID(slots_.check_full(file_));
   return file_.commit();
 }
 

@@ -16,6 +16,7 @@
 #include "base/atomic_file.h"
 #include "base/result.h"
 #include "io/dtype.h"
+#include "io/tensor_slots.h"
 
 namespace quench {
 
@@ -34,19 +35,15 @@ class SafetensorsWriter {
                                               {"format", "pt"}});
 
   // The next piece of a tensor's data. Tensors may be filled in any order and in turns.
-  Result<void> append(std::string_view name, std::span<const std::byte> piece);
+  Result<void> append(std::string_view name, std::span<const std::byte> piece) {
+    return slots_.append(file_, name, piece);
+  }
   // kInternal when data is missing, naming the tensor.
   Result<void> finish();
 
  private:
-  struct Slot {
-    int64_t begin_bytes = 0;  // in the file
-    int64_t size_bytes = 0;
-    int64_t written_bytes = 0;
-  };
-
   AtomicFile file_;
-  std::map<std::string, Slot, std::less<>> slots_;
+  TensorSlots slots_;
 };
 
 }  // namespace quench
