@@ -20,7 +20,8 @@ void print_row(const std::string& name, const std::string& description) {
 }
 
 Result<void> list_formats() {
-  for (const Format& format : all_formats()) print_row(format.name, format.description);
+  for (const Format& format : all_formats())
+    print_row(format.name, format.description + (format.encode == nullptr ? " (read only)" : ""));
   return {};
 }
 

@@ -60,6 +60,7 @@ int main(int argc, char** argv) {
   add_inspect(app, chosen);
   add_tokenize(app, chosen);
   add_logits(app, chosen);
+  add_convert(app, chosen);
   add_check(app, chosen);
   add_list(app, chosen);
   try {

@@ -23,5 +23,6 @@ void add_tokenize(CLI::App& app, Verb& chosen);
 void add_logits(CLI::App& app, Verb& chosen);
 void add_list(CLI::App& app, Verb& chosen);
 void add_check(CLI::App& app, Verb& chosen);
+void add_convert(CLI::App& app, Verb& chosen);
 
 }  // namespace quench

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/paths.h"
+#include "engine/gguf_text.h"
 
 namespace quench {
 namespace {
@@ -20,10 +21,10 @@ Result<Json> official_shape(const std::string& name) {
   if (const auto entry = models->find(name); entry != models->end()) return Json(*entry);
   std::vector<std::string> names;
   for (const auto& [key, value] : models->items()) names.push_back(key);
-  return fail(
-      ErrorCode::kNotFound,
-      "\"{}\" is neither a model directory nor the name of an official shape; the shapes are {}.",
-      name, fmt::join(names, ", "));
+  return fail(ErrorCode::kNotFound,
+              "\"{}\" is neither a model directory or GGUF file nor the name of an official shape; "
+              "the shapes are {}.",
+              name, fmt::join(names, ", "));
 }
 
 std::string last_part(const std::string& path) {
@@ -37,7 +38,7 @@ std::string last_part(const std::string& path) {
 Result<ModelFiles> ModelFiles::find(const std::string& model, Weights need, bool random_weights) {
   ModelFiles files;
   files.name = last_part(model);
-  if (random_weights && model != "demo" && !is_directory(model)) {
+  if (random_weights && model != "demo" && !is_directory(model) && !file_exists(model)) {
     // "Qwen/Qwen2.5-7B" is how people know it.
     files.name = model.starts_with("Qwen/") ? model.substr(5) : model;
     QUENCH_TRY(files.config_json, official_shape(files.name));
@@ -57,8 +58,10 @@ Result<ModelFiles> ModelFiles::find(const std::string& model, Weights need, bool
     files.generation_json = files.checkpoint->generation_config();
   }
   auto located = [&](Error error) {
-    if (!files.dir.empty() && error.message.starts_with("config.json"))
-      error.message = files.dir + "/" + error.message;
+    if (!files.dir.empty() && error.message.starts_with("config.json")) {
+      const bool made_up = files.checkpoint && files.checkpoint->gguf() != nullptr;
+      error.message = files.dir + (made_up ? ": its keys as a " : "/") + error.message;
+    }
     return tl::unexpected(std::move(error));
   };
   const auto family = find_family(files.config_json);
@@ -76,7 +79,9 @@ Result<Tokenizer> load_tokenizer(const ModelFiles& files) {
     QUENCH_TRY(const std::string demo, data_path("models/demo"));
     return Tokenizer::load(demo);
   }
-  QUENCH_TRY(Tokenizer tokenizer, Tokenizer::load(files.dir));
+  const GgufFile* gguf = files.checkpoint ? files.checkpoint->gguf() : nullptr;
+  QUENCH_TRY(Tokenizer tokenizer,
+             gguf != nullptr ? gguf_tokenizer(*gguf) : Tokenizer::load(files.dir));
   if (tokenizer.vocab_size() > files.config.vocab_size) {
     return fail(ErrorCode::kInvalidFile,
                 "{}: the tokenizer has ids up to {}, but the embedding has {} rows; the files "
@@ -88,9 +93,20 @@ Result<Tokenizer> load_tokenizer(const ModelFiles& files) {
 
 Result<ChatTemplate> load_chat_template(const ModelFiles& files, const std::string& override_name) {
   if (!override_name.empty()) return ChatTemplate::by_name(override_name);
+  if (files.checkpoint && files.checkpoint->gguf() != nullptr)
+    return gguf_chat_template(*files.checkpoint->gguf());
   if (!files.dir.empty()) return ChatTemplate::find(files.dir);
   QUENCH_TRY(const std::string demo, data_path("models/demo"));  // whose tokenizer serves as well
   return ChatTemplate::find(demo);
+}
+
+Result<std::optional<std::string>> chat_template_source(const ModelFiles& files) {
+  if (files.checkpoint && files.checkpoint->gguf() != nullptr) {
+    const Json jinja = files.checkpoint->gguf()->value("tokenizer.chat_template");
+    if (!jinja.is_string()) return std::nullopt;
+    return jinja.get<std::string>();
+  }
+  return ChatTemplate::source(files.dir);
 }
 
 }  // namespace quench

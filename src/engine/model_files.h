@@ -1,6 +1,6 @@
-// ModelFiles: what the user's MODEL argument stands for. A directory, "demo" (the model that
-// ships), or with random weights also the name of an official model from the table of shapes
-// (models/shapes.json).
+// ModelFiles: what the user's MODEL argument stands for. A directory, a GGUF file, "demo" (the
+// model that ships), or with random weights also the name of an official model from the table of
+// shapes (models/shapes.json).
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@ namespace quench {
 
 struct ModelFiles {
   std::string name;  // last part of the path, or the official name
-  std::string dir;   // empty for a shape without files
+  std::string dir;   // or the GGUF file; empty for a shape without files
   Json config_json;
   Json generation_json = Json::object();
   const Family* family = nullptr;
@@ -34,5 +34,7 @@ Result<Tokenizer> load_tokenizer(const ModelFiles& files);
 // The model's chat template, or the one named by `override_name` (see ChatTemplate::names()). An
 // unknown template of a checkpoint is an error that lists the names.
 Result<ChatTemplate> load_chat_template(const ModelFiles& files, const std::string& override_name);
+// Its Jinja source, known or not; nothing where the model has none.
+Result<std::optional<std::string>> chat_template_source(const ModelFiles& files);
 
 }  // namespace quench

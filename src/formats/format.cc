@@ -112,4 +112,13 @@ Result<const Format*> require_format(std::string_view name) {
               fmt::join(names, ", "));
 }
 
+Result<const Format*> require_encoder(std::string_view name) {
+  QUENCH_TRY(const Format* format, require_format(name));
+  if (format->encode != nullptr) return format;
+  return fail(ErrorCode::kUnsupported,
+              "Format \"{}\" is only read, where a model's file is stored in it; quench cannot "
+              "encode weights in it.",
+              name);
+}
+
 }  // namespace quench

@@ -62,9 +62,9 @@ struct Format {
   bool zero_point = false;  // codes are offset by a stored zero instead of a fixed middle
 
   // Encodes one tile. x: [tile_rows, cols] f32, rows `x_stride` apart; cols is tile_cols, or the
-  // row length when tile_cols is 0. Values must be finite.
+  // row length when tile_cols is 0. Values must be finite. Null: the format is only read.
   void (*encode)(const Format& format, const float* x, int64_t x_stride, int64_t cols,
-                 const Planes& tile);
+                 const Planes& tile) = nullptr;
   // Decodes one tile to x: [tile_rows, cols] f32, rows `x_stride` apart. The exact value of every
   // code is defined here.
   void (*decode)(const Format& format, const ConstPlanes& tile, int64_t cols, float* x,
@@ -96,5 +96,7 @@ std::span<const Format> all_formats();
 // nullptr when there is none of that name. Aliases ("int4" for "int4_g128") are resolved here.
 const Format* find_format(std::string_view name);
 Result<const Format*> require_format(std::string_view name);
+// The same, of those that weights can be encoded in.
+Result<const Format*> require_encoder(std::string_view name);
 
 }  // namespace quench

@@ -46,6 +46,7 @@ TEST(Format, RoundTripErrorFollowsTheBits) {
   const std::vector<float> x = random_matrix(rows * cols, 1);
   for (const Format& format : all_formats()) {
     ASSERT_TRUE(format.fits(rows, cols)) << format.name;
+    if (format.encode == nullptr) continue;
     const std::vector<float> y = round_trip(format, x, rows, cols);
     const double error = relative_error(x, y);
     // A uniform quantizer over +-4 sigma has a step of 8/2^bits sigma, and step/sqrt(12) error;
@@ -57,6 +58,7 @@ TEST(Format, RoundTripErrorFollowsTheBits) {
     }
     if (format.zero_point) continue;          // its range shrinks when the top code is not used
     if (format.trellis != nullptr) continue;  // its scale is that of the values it is given
+    if (format.tile_cols == 256) continue;    // nor is the largest small scale of a block
     EXPECT_EQ(round_trip(format, y, rows, cols), y)
         << format.name << ": encoding is not idempotent";
   }
@@ -65,6 +67,7 @@ TEST(Format, RoundTripErrorFollowsTheBits) {
 TEST(Format, ZeroRowsAndConstantRowsAreExact) {
   for (const Format& format : all_formats()) {
     if (format.trellis != nullptr) continue;  // no level of its is 0
+    if (format.encode == nullptr) continue;
     const int64_t rows = 2 * format.tile_rows;
     const std::vector<float> zeros(static_cast<size_t>(rows * 256), 0.0f);
     const std::vector<float> ones(static_cast<size_t>(rows * 256), 1.0f);

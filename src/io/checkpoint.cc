@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -12,6 +13,7 @@
 #include "base/log.h"
 #include "base/sha256.h"
 #include "base/threads.h"
+#include "io/gguf_model.h"
 #include "io/message.h"
 #include "io/model_path.h"
 #include "io/weight_index.h"
@@ -34,7 +36,7 @@ Result<Json> read_json_object(const std::string& path) {
 
 // Hashes a mapping piece by piece and gives its pages back, so that a 100 GB file needs little
 // memory.
-std::string hash_file(const SafetensorsFile& file) {
+std::string hash_file(const MappedFile& file) {
   constexpr size_t kPieceBytes = size_t{16} << 20;
   Sha256 hash;
   const std::span<const std::byte> bytes = file.bytes();
@@ -58,6 +60,10 @@ Result<Checkpoint> Checkpoint::open(const std::string& dir, Weights need) {
   Checkpoint checkpoint;
   checkpoint.dir_ = dir;
   checkpoint.digest_ = std::make_shared<Digest>();
+  if (looks_like_gguf(dir)) {
+    QUENCH_TRY_VOID(checkpoint.open_gguf());
+    return checkpoint;
+  }
   QUENCH_TRY(checkpoint.config_, read_json_object(checkpoint.file_path("config.json")));
   for (const char* key : {"quantization_config", "compression_config"}) {
     const auto it = checkpoint.config_.find(key);
@@ -86,6 +92,29 @@ const Json* Checkpoint::quantization_config() const {
   return nullptr;
 }
 
+Result<void> Checkpoint::open_gguf() {
+  const std::vector<std::string> paths = gguf_part_paths(dir_);
+  for (const std::string& path : paths) {
+    if (file_exists(path)) continue;
+    return fail(ErrorCode::kNotFound,
+                "{}: a part of the model is not there: {}; finish the download.", dir_, path);
+  }
+  std::vector<GgufFile> parts;
+  for (const std::string& path : paths) {
+    QUENCH_TRY(GgufFile part, GgufFile::open(path));
+    parts.push_back(std::move(part));
+    file_names_.push_back(std::filesystem::path(path).filename().string());
+  }
+  QUENCH_TRY(GgufModel model, describe_gguf(parts));
+  config_ = std::move(model.config);
+  generation_config_ = std::move(model.generation_config);
+  tensors_ = std::move(model.tensors);
+  sort_tensors();
+  for (GgufFile& part : parts) files_.push_back(part.release());
+  gguf_ = std::make_shared<const GgufFile>(std::move(parts.front()));
+  return {};
+}
+
 Result<void> Checkpoint::open_weights(Weights need) {
   const std::string single_path = file_path(kSingleFile);
   const std::string index_path = file_path(kIndexFile);
@@ -97,7 +126,7 @@ Result<void> Checkpoint::open_weights(Weights need) {
     QUENCH_TRY(SafetensorsFile file, SafetensorsFile::open(single_path));
     tensors_ = file.entries();
     sort_tensors();
-    files_.push_back(std::move(file));
+    files_.push_back(file.release());
     file_names_.emplace_back(kSingleFile);
   } else if (file_exists(index_path)) {
     QUENCH_TRY_VOID(open_shards(index_path, need));
@@ -134,7 +163,7 @@ Result<void> Checkpoint::open_shards(const std::string& index_path, Weights need
       tensors_.push_back(entry);
       tensors_.back().file_index = static_cast<int>(files_.size());
     }
-    files_.push_back(std::move(file));
+    files_.push_back(file.release());
     file_names_.push_back(name);
   }
   sort_tensors();

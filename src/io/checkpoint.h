@@ -1,7 +1,7 @@
 // A published model: a Hugging Face directory with its config, tokenizer files and safetensors
-// weights (one file, or shards with an index). It knows no model family: what the tensors mean is
-// decided above. The object owns the mappings; entries and their data live as long as it does.
-// All methods are const: any thread.
+// weights (one file, or shards with an index), or a GGUF file, which is described in the same words
+// (gguf_model.h). It knows no model family: what the tensors mean is decided above. The object owns
+// the mappings; entries and their data live as long as it does. All methods are const: any thread.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "io/gguf.h"
 #include "io/safetensors.h"
 
 namespace quench {
@@ -28,10 +29,13 @@ enum class Weights {
 class Checkpoint {
  public:
   // `dir` as the user typed it; everything that is no usable model directory gets its own message.
-  // model.safetensors wins over model.safetensors.index.json, as in transformers.
+  // model.safetensors wins over model.safetensors.index.json, as in transformers. `dir` may be a
+  // GGUF file, or any part of one that is split.
   static Result<Checkpoint> open(const std::string& dir, Weights need);
 
   const std::string& dir() const { return dir_; }
+  // The keys of a GGUF file; null for a directory.
+  const GgufFile* gguf() const { return gguf_.get(); }
   // The path of a file of the directory, whether it exists or not: "tokenizer.json".
   std::string file_path(std::string_view name) const;
 
@@ -49,7 +53,7 @@ class Checkpoint {
   // Sum of the tensors' bytes.
   int64_t weight_bytes() const;
   // The shards, sorted by name. A TensorEntry's file_index points here.
-  const std::vector<SafetensorsFile>& files() const { return files_; }
+  const std::vector<MappedFile>& files() const { return files_; }
 
   // Names the weights by content. One file: its SHA-256, as sha256sum and the hub show it. Shards:
   // the SHA-256 of the lines that `sha256sum *.safetensors` prints for them in name order. Reads
@@ -62,6 +66,7 @@ class Checkpoint {
  private:
   struct Digest;  // remembered result of sha256()
 
+  Result<void> open_gguf();
   Result<void> open_weights(Weights need);
   Result<void> open_shards(const std::string& index_path, Weights need);
   Result<void> check_index(const WeightIndex& index) const;
@@ -70,10 +75,11 @@ class Checkpoint {
   std::string dir_;
   Json config_;
   Json generation_config_ = Json::object();
-  std::vector<SafetensorsFile> files_;
+  std::vector<MappedFile> files_;
   std::vector<std::string> file_names_;  // of files_, below dir_
   std::vector<TensorEntry> tensors_;
   std::shared_ptr<Digest> digest_;
+  std::shared_ptr<const GgufFile> gguf_;  // the first part
 };
 
 }  // namespace quench

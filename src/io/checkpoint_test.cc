@@ -161,9 +161,8 @@ TEST(Checkpoint, DirectoriesWithoutUsableWeights) {
   EXPECT_EQ(message_of(dir.path(), Weights::kOptional), "no error");
   dir.write("m.gguf", "GGUF");
   EXPECT_EQ(message_of(dir.path()),
-            dir.file("m.gguf") +
-                ": GGUF files cannot be read yet; give the Hugging Face directory of the model "
-                "(config.json and *.safetensors).");
+            dir.path() + ": this directory holds no Hugging Face model, but there is " +
+                dir.file("m.gguf") + "; give that file as the model.");
   dir.write("model-00001-of-00002.safetensors", "");
   EXPECT_EQ(message_of(dir.path()),
             dir.path() +
@@ -202,14 +201,18 @@ TEST(Checkpoint, ThingsThatAreNoModelDirectory) {
                   "(config.json, tokenizer files, *.safetensors).");
   }
   dir.write("x.gguf", "GGUF");
-  EXPECT_EQ(message_of(dir.file("x.gguf")).substr(dir.file("x.gguf").size(), 29),
-            ": GGUF files cannot be read y");
-  EXPECT_EQ(message_of(dir.path()), message_of(dir.file("x.gguf")));
+  EXPECT_EQ(message_of(dir.file("x.gguf")),
+            dir.file("x.gguf") +
+                ": the version at byte 4 takes 4 bytes, but only 0 follow; the file is cut off or "
+                "damaged: compare its size with the original and download it again.");
+  EXPECT_EQ(message_of(dir.path()),
+            dir.path() + ": this directory holds no Hugging Face model, but there is " +
+                dir.file("x.gguf") + "; give that file as the model.");
   dir.write("model.safetensors", "");
   EXPECT_EQ(message_of(dir.file("model.safetensors")),
             dir.file("model.safetensors") +
-                ": this is a file, expected the directory of a model; perhaps " + dir.path() +
-                " is meant.");
+                ": this is no GGUF file, expected one or the directory of a model; perhaps " +
+                dir.path() + " is meant.");
   std::filesystem::create_directory(dir.file("snapshots"));
   EXPECT_NE(message_of(dir.path()).find("/snapshots."), std::string::npos);
   dir.write("adapter_config.json", "{}");

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "io/gguf.h"
 #include "io/message.h"
 
 namespace quench {
@@ -41,10 +42,11 @@ bool is_hub_id(std::string_view text) {
 Error error_of(ErrorCode code, std::string message) { return Error{code, std::move(message)}; }
 
 Error gguf_error(const std::string& path) {
-  return error_of(ErrorCode::kUnsupported,
-                  fmt::format("{}: GGUF files cannot be read yet; give the Hugging Face directory "
-                              "of the model (config.json and *.safetensors).",
-                              path));
+  return error_of(
+      ErrorCode::kInvalidArgument,
+      fmt::format("{}: this directory holds no Hugging Face model, but there is {}; give "
+                  "that file as the model.",
+                  fs::path(path).parent_path().string(), path));
 }
 
 Error not_there_error(const std::string& path) {
@@ -64,12 +66,13 @@ Error not_there_error(const std::string& path) {
 }
 
 Error file_error(const std::string& path) {
-  if (path.ends_with(".gguf")) return gguf_error(path);
   const std::string parent = fs::path(path).parent_path().string();
   return error_of(
       ErrorCode::kInvalidArgument,
-      fmt::format("{}: this is a file, expected the directory of a model; perhaps {} is meant.",
-                  path, parent.empty() ? "." : parent.c_str()));
+      fmt::format(
+          "{}: this is no GGUF file, expected one or the directory of a model; perhaps {} is "
+          "meant.",
+          path, parent.empty() ? "." : parent.c_str()));
 }
 
 Error no_config_error(const std::string& dir) {
@@ -100,6 +103,7 @@ Result<void> check_model_path(const std::string& path) {
     if (file_exists(path + "/config.json")) return {};
     return tl::unexpected(no_config_error(path));
   }
+  if (looks_like_gguf(path)) return {};
   return tl::unexpected(file_exists(path) ? file_error(path) : not_there_error(path));
 }
 

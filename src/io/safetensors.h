@@ -44,10 +44,8 @@ class SafetensorsFile {
   const std::string& path() const { return path_; }
   // Of the whole file, header included.
   std::span<const std::byte> bytes() const { return bytes_; }
-  // Tells the kernel that these pages are not needed again soon. Nothing for parsed bytes.
-  void drop(int64_t offset_bytes, int64_t length_bytes) const {
-    file_.drop(offset_bytes, length_bytes);
-  }
+  // Hands the mapping over. The entries' data stays valid as long as the mapping.
+  MappedFile release() { return std::move(file_); }
 
  private:
   std::string path_;

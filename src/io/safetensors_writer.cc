@@ -103,38 +103,16 @@ Result<SafetensorsWriter> SafetensorsWriter::create(
     const std::string& path, std::span<const NewTensor> tensors,
     const std::map<std::string, std::string>& metadata) {
   SafetensorsWriter writer;
-  QUENCH_TRY(writer.layout_, lay_out_safetensors(path, tensors, metadata));
-  QUENCH_TRY(writer.file_, AtomicFile::create(path, writer.layout_.file_bytes));
-  QUENCH_TRY_VOID(writer.file_.write_at(0, std::as_bytes(std::span(writer.layout_.head))));
+  QUENCH_TRY(const SafetensorsLayout layout, lay_out_safetensors(path, tensors, metadata));
+  for (const auto& [name, slot] : layout.slots)
+    writer.slots_.add(name, slot.begin_bytes, slot.size_bytes);
+  QUENCH_TRY(writer.file_, AtomicFile::create(path, layout.file_bytes));
+  QUENCH_TRY_VOID(writer.file_.write_at(0, std::as_bytes(std::span(layout.head))));
   return writer;
 }
 
-Result<void> SafetensorsWriter::append(std::string_view name, std::span<const std::byte> piece) {
-  const auto it = layout_.slots.find(name);
-  if (it == layout_.slots.end()) {
-    return fail(ErrorCode::kInternal, "{}: tensor {} was not declared.", file_.path(),
-                in_quotes(name));
-  }
-  const SafetensorsLayout::Slot& slot = it->second;
-  int64_t& written_bytes = written_bytes_[it->first];
-  const auto piece_bytes = static_cast<int64_t>(piece.size());
-  if (piece_bytes > slot.size_bytes - written_bytes) {
-    return fail(ErrorCode::kInternal, "{}: tensor {} got {} bytes, expected {}.", file_.path(),
-                in_quotes(name), written_bytes + piece_bytes, slot.size_bytes);
-  }
-  QUENCH_TRY_VOID(file_.write_at(slot.begin_bytes + written_bytes, piece));
-  written_bytes += piece_bytes;
-  return {};
-}
-
 Result<void> SafetensorsWriter::finish() {
-  for (const auto& [name, slot] : layout_.slots) {
-    const int64_t written_bytes = written_bytes_[name];
-    if (written_bytes != slot.size_bytes) {
-      return fail(ErrorCode::kInternal, "{}: tensor {} got {} bytes, expected {}.", file_.path(),
-                  in_quotes(name), written_bytes, slot.size_bytes);
-    }
-  }
+  QUENCH_TRY_VOID(slots_.check_full(file_));
   return file_.commit();
 }
 

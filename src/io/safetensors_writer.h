@@ -16,6 +16,7 @@
 #include "base/atomic_file.h"
 #include "base/result.h"
 #include "io/dtype.h"
+#include "io/tensor_slots.h"
 
 namespace quench {
 
@@ -51,14 +52,15 @@ class SafetensorsWriter {
                                               {"format", "pt"}});
 
   // The next piece of a tensor's data. Tensors may be filled in any order and in turns.
-  Result<void> append(std::string_view name, std::span<const std::byte> piece);
+  Result<void> append(std::string_view name, std::span<const std::byte> piece) {
+    return slots_.append(file_, name, piece);
+  }
   // kInternal when data is missing, naming the tensor.
   Result<void> finish();
 
  private:
   AtomicFile file_;
-  SafetensorsLayout layout_;
-  std::map<std::string, int64_t, std::less<>> written_bytes_;  // by tensor name
+  TensorSlots slots_;
 };
 
 }  // namespace quench

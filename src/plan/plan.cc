@@ -255,7 +255,7 @@ Result<KvType> kv_type_by_name(const std::string& name) {
 }
 
 Result<Recipe> recipe_for_format(const std::string& format) {
-  if (!format.empty()) QUENCH_TRY_VOID(require_format(format));
+  if (!format.empty()) QUENCH_TRY_VOID(require_encoder(format));
   Recipe recipe;
   recipe.name = format;
   recipe.default_format = format;
@@ -274,7 +274,7 @@ Result<Recipe> parse_recipe(const Json& json, const std::string& where) {
   auto read_format = [&](const Json& value, std::string& into) -> Result<void> {
     if (!value.is_string())
       return refuse(fmt::format("expected the name of a format, found {}", value.dump()));
-    QUENCH_TRY_VOID(require_format(value.get<std::string>()));
+    QUENCH_TRY_VOID(require_encoder(value.get<std::string>()));
     into = value.get<std::string>();
     return {};
   };

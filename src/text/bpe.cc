@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <queue>
+#include <tuple>
 #include <utility>
 
 namespace quench {
@@ -84,6 +85,21 @@ std::vector<BytePairEncoder::Merge> BytePairEncoder::merges_by_rank(const Vocabu
       if (right) merges.push_back({*left, *right, id, static_cast<uint32_t>(id)});
     }
   }
+  return merges;
+}
+
+std::vector<BytePairEncoder::Merge> BytePairEncoder::merges() const {
+  constexpr uint64_t kIdMask = (1u << 20) - 1;
+  std::vector<Merge> merges;
+  for (const uint64_t slot : slots_) {
+    if (slot == kFree) continue;
+    const auto rank = static_cast<uint32_t>(slot & kRankMask);
+    merges.push_back({static_cast<TokenId>(slot >> kRankBits >> 20),
+                      static_cast<TokenId>(slot >> kRankBits & kIdMask), merged_[rank], rank});
+  }
+  std::sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
+    return std::tuple(a.rank, a.left) < std::tuple(b.rank, b.left);
+  });
   return merges;
 }
 

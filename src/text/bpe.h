@@ -32,6 +32,9 @@ class BytePairEncoder {
   // tiktoken files, which list no merges.
   static std::vector<Merge> merges_by_rank(const Vocabulary& vocabulary);
 
+  // All of them, in order of rank.
+  std::vector<Merge> merges() const;
+
   // Appends the ids of a piece.
   void encode(std::string_view piece, std::vector<TokenId>& ids) const;
 

@@ -157,18 +157,39 @@ Result<ChatTemplate> ChatTemplate::recognise(std::string_view jinja, std::string
       where, digest, known_names());
 }
 
-Result<ChatTemplate> ChatTemplate::find(const std::string& model_dir) {
+namespace {
+
+// A template and the file it is from.
+struct Found {
+  std::string jinja;
+  std::string path;
+};
+Result<std::optional<Found>> find_source(const std::string& model_dir) {
   const std::string jinja_path = model_dir + "/chat_template.jinja";
   if (file_exists(jinja_path)) {
-    QUENCH_TRY(const std::string jinja, read_file(jinja_path));
-    return recognise(jinja, jinja_path);
+    QUENCH_TRY(std::string jinja, read_file(jinja_path));
+    return Found{std::move(jinja), jinja_path};
   }
   for (const char* name : {"/chat_template.json", "/tokenizer_config.json"}) {
     const std::string path = model_dir + name;
     if (!file_exists(path)) continue;
     QUENCH_TRY(const Json config, read_json_file(path));
-    if (const auto jinja = template_in(config)) return recognise(*jinja, path);
+    if (auto jinja = template_in(config)) return Found{*std::move(jinja), path};
   }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<std::optional<std::string>> ChatTemplate::source(const std::string& model_dir) {
+  QUENCH_TRY(std::optional<Found> found, find_source(model_dir));
+  if (!found) return std::nullopt;
+  return std::move(found->jinja);
+}
+
+Result<ChatTemplate> ChatTemplate::find(const std::string& model_dir) {
+  QUENCH_TRY(const std::optional<Found> found, find_source(model_dir));
+  if (found) return recognise(found->jinja, found->path);
   if (has_tiktoken_file(model_dir)) return by_name("qwen1");
   return fail(
       ErrorCode::kNotFound,

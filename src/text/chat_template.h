@@ -46,6 +46,8 @@ class ChatTemplate {
   // which has none of them, by its *.tiktoken file. kNotFound where the model has no template (a
   // base model), kUnsupported where it is an unknown one.
   static Result<ChatTemplate> find(const std::string& model_dir);
+  // The Jinja source of a model directory; nothing where it has none.
+  static Result<std::optional<std::string>> source(const std::string& model_dir);
   // The names that by_name() takes, in the order of the model generations.
   static std::vector<std::string_view> names();
 

@@ -54,10 +54,10 @@ class Tokenizer {
   static Result<Tokenizer> from_tiktoken(std::string_view text, std::string_view where);
   // Lists as they stand in a GGUF file: tokens[id] and "left right" merges in the byte-level
   // alphabet. Ids of added tokens are skipped in `tokens`, and so are the ids in `unused`.
-  static Result<Tokenizer> from_lists(std::span<const std::string> tokens,
-                                      std::span<const std::string> merges,
-                                      std::vector<AddedToken> added_tokens,
-                                      std::span<const TokenId> unused, std::string_view where);
+  static Result<Tokenizer> from_lists(
+      std::span<const std::string> tokens, std::span<const std::string> merges,
+      std::vector<AddedToken> added_tokens, std::span<const TokenId> unused, std::string_view where,
+      TokenizerParts::Nfc nfc = TokenizerParts::Nfc::kBetweenAddedTokens);
   static Result<Tokenizer> from_parts(TokenizerParts parts, std::string_view where);
 
   // kAsText: the surface text of a special token in `text` is ordinary text, as with
@@ -88,6 +88,9 @@ class Tokenizer {
   const std::vector<AddedToken>& added_tokens() const { return parts_->added_tokens; }
   bool is_special(TokenId id) const;
   bool is_known(TokenId id) const;
+  // The tables, for writing them to another kind of file. The parts are without merges.
+  const TokenizerParts& parts() const { return *parts_; }
+  std::vector<BytePairEncoder::Merge> merges() const { return encoder_.merges(); }
 
  private:
   Tokenizer() = default;

@@ -284,10 +284,12 @@ Result<Tokenizer> Tokenizer::from_tiktoken(std::string_view text, std::string_vi
 Result<Tokenizer> Tokenizer::from_lists(std::span<const std::string> tokens,
                                         std::span<const std::string> merges,
                                         std::vector<AddedToken> added_tokens,
-                                        std::span<const TokenId> unused, std::string_view where) {
+                                        std::span<const TokenId> unused, std::string_view where,
+                                        TokenizerParts::Nfc nfc) {
   std::set<TokenId> left_out(unused.begin(), unused.end());
   for (const AddedToken& token : added_tokens) left_out.insert(token.id);
   TokenizerParts parts;
+  parts.nfc = nfc;
   parts.added_tokens = std::move(added_tokens);
   for (size_t i = 0; i < tokens.size(); ++i) {
     const auto id = static_cast<int64_t>(i);
