@@ -54,6 +54,7 @@ int main(int argc, char** argv) {
   add_shootout(app, chosen);
   add_run(app, chosen);
   add_bench(app, chosen);
+  add_plan(app, chosen);
   add_ceilings(app, chosen);
   add_inspect(app, chosen);
   add_tokenize(app, chosen);

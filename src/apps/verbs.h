@@ -15,6 +15,7 @@ using Verb = std::function<Result<void>()>;
 void add_shootout(CLI::App& app, Verb& chosen);
 void add_bench(CLI::App& app, Verb& chosen);
 void add_ceilings(CLI::App& app, Verb& chosen);
+void add_plan(CLI::App& app, Verb& chosen);
 void add_run(CLI::App& app, Verb& chosen);
 void add_inspect(CLI::App& app, Verb& chosen);
 void add_tokenize(CLI::App& app, Verb& chosen);
