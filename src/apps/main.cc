@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
   add_run(app, chosen);
   add_bench(app, chosen);
   add_plan(app, chosen);
+  add_explain(app, chosen);
   add_ceilings(app, chosen);
   add_inspect(app, chosen);
   add_tokenize(app, chosen);

@@ -44,6 +44,11 @@ double Hardware::memory_bytes() const {
   return at("memory_gb") * (kind == "gpu" || kind == "npu" ? 1024.0 * 1024.0 * 1024.0 : 1e9);
 }
 
+bool Hardware::same_silicon(const Hardware& other) const {
+  return at("memory_gb_s") == other.at("memory_gb_s") &&
+         at("bf16_tflops") == other.at("bf16_tflops");
+}
+
 Result<Hardware> parse_hardware(const Json& json, const std::string& where) {
   if (!json.is_object() || text_or_empty(json, "name").empty() || !json.contains("values") ||
       !json["values"].is_object()) {

@@ -36,6 +36,8 @@ struct Hardware {
   std::optional<double> find(const std::string& key) const;
   // Memory of accelerators counts in GiB, as their drivers do: an "80 GB" card has 80 x 2^30.
   double memory_bytes() const;
+  // Whether one device of each is equally fast: an A800 is an A100 with a slower NVLink.
+  bool same_silicon(const Hardware& other) const;
   double read_bytes_per_s() const { return at("memory_gb_s") * 1e9; }
 };
 

@@ -228,15 +228,21 @@ Result<Placement> Predictor::setup(const std::string& model, const std::string& 
 
 Calibration Predictor::calibrate(const Placement& setup, const std::string& engine_text,
                                  const CalibrationScope& scope) const {
-  RowList family, plain_family, device, version;
+  auto is_known = [&](const Row& row, const std::string& precision) {
+    return has_speed(row) && !row.is_outlier && !(scope.sound && row.is_pathology) &&
+           row.setup.engine.name == setup.engine.name && row.setup.precision.name == precision &&
+           row.setup.shape.name != scope.skip_model;
+  };
+  // Where nobody has measured the precision, the engine in bf16 says all but its efficiency.
+  const bool has_precision = std::any_of(rows_.begin(), rows_.end(), [&](const Row& row) {
+    return is_known(row, setup.precision.name);
+  });
+  const std::string precision = has_precision ? setup.precision.name : "bf16";
+  RowList family, device, version;
   for (const Row& row : rows_) {
-    if (!has_speed(row) || row.is_outlier || (scope.sound && row.is_pathology) ||
-        row.setup.engine.name != setup.engine.name || row.setup.shape.name == scope.skip_model)
-      continue;
-    if (row.setup.precision.name == "bf16") plain_family.push_back(&row);
-    if (row.setup.precision.name != setup.precision.name) continue;
+    if (!is_known(row, precision)) continue;
     family.push_back(&row);
-    if (row.setup.device.name != setup.device.name) continue;
+    if (!row.setup.device.same_silicon(setup.device)) continue;
     device.push_back(&row);
     if (plain_name(row.published.engine) == plain_name(engine_text) &&
         (scope.source.empty() || row.published.source == scope.source))
@@ -260,23 +266,22 @@ Calibration Predictor::calibrate(const Placement& setup, const std::string& engi
     known = to_prior(to_constants(result.speed.value), kVersionSd);
     last = &rows;
   };
-  if (family.empty() && !plain_family.empty()) {
-    refine(plain_family, kScatter, setup.engine.name + " in bf16");
-    result.speed.value[kEfficiency] = known.value[kEfficiency] = prior.value[kEfficiency];
-    known.log_sd[kEfficiency] = prior.log_sd[kEfficiency];
-    for (size_t k = 0; k < kNumStepConstants; ++k)
-      result.speed.covariance[k * kNumStepConstants + kEfficiency] =
-          result.speed.covariance[kEfficiency * kNumStepConstants + k] = 0.0;
-    result.speed.covariance[kEfficiency * kNumStepConstants + kEfficiency] =
-        prior.log_sd[kEfficiency] * prior.log_sd[kEfficiency];
-  }
-  refine(family, kScatter, fmt::format("{} {}", setup.engine.name, setup.precision.name));
-  refine(device, kScatter,
-         fmt::format("{} {} on {}", setup.engine.name, setup.precision.name, setup.device.name));
+  const std::string name = setup.engine.name + " " + precision;
+  refine(family, kScatter, name);
+  refine(device, kScatter, fmt::format("{} on {}", name, setup.device.name));
   if (!family.empty() && device.empty()) widen(result.speed, kDeviceSd);
   if (last != nullptr && version.empty()) widen(result.speed, kUnnamedSd);
-  refine(version, 0.0,
-         fmt::format("{} {} on {}", engine_text, setup.precision.name, setup.device.name));
+  refine(version, 0.0, fmt::format("{} {} on {}", engine_text, precision, setup.device.name));
+  if (!has_precision && last != nullptr) {
+    constexpr size_t n = kNumStepConstants;
+    result.speed.value[kEfficiency] = prior.value[kEfficiency];
+    for (size_t k = 0; k < n; ++k)
+      result.speed.covariance[k * n + kEfficiency] = result.speed.covariance[kEfficiency * n + k] =
+          0.0;
+    result.speed.covariance[kEfficiency * n + kEfficiency] =
+        prior.log_sd[kEfficiency] * prior.log_sd[kEfficiency];
+    result.basis += fmt::format("; its efficiency in {} is that of its kind", setup.precision.name);
+  }
   result.constants = to_constants(result.speed.value);
   result.memory = fit_memory(setup, engine_text, scope);
   return result;
@@ -352,7 +357,7 @@ const Predictor::Row* Predictor::nearest(const Placement& setup, const std::stri
   const Row* best = nullptr;
   double best_distance = 0.0;
   for (const Row& row : rows_) {
-    if (memory ? !row.published.memory_bytes.has_value() : !has_speed(row)) continue;
+    if (memory ? !row.published.memory_bytes : !row.published.decode_tok_s) continue;
     if (row.setup.engine.name != setup.engine.name) continue;
     auto apart = [](double a, double b) { return std::fabs(std::log(a / b)); };
     // Reading bandwidth counts between devices; a wrong precision costs as much as twice the size.

@@ -54,9 +54,9 @@ struct Prediction {
 
 // What to leave out when asking what would have been predicted.
 struct CalibrationScope {
-  bool sound = false;      // leave out engines' known pathologies: what a sound program would do
-  std::string skip_model;  // a shape's name
-  std::string source;      // of the special rows; empty: any
+  bool sound = false;  // leave out engines' known pathologies: what a sound program would do
+  std::string skip_model = {};  // a shape's name
+  std::string source = {};      // of the special rows; empty: any
 };
 
 class Predictor {
