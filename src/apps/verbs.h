@@ -17,6 +17,7 @@ void add_bench(CLI::App& app, Verb& chosen);
 void add_ceilings(CLI::App& app, Verb& chosen);
 void add_plan(CLI::App& app, Verb& chosen);
 void add_explain(CLI::App& app, Verb& chosen);
+void add_compare(CLI::App& app, Verb& chosen);
 void add_run(CLI::App& app, Verb& chosen);
 void add_inspect(CLI::App& app, Verb& chosen);
 void add_tokenize(CLI::App& app, Verb& chosen);
