@@ -10,6 +10,7 @@
 #include "devices/device.h"
 #include "formats/format.h"
 #include "models/family.h"
+#include "plan/hardware.h"
 #include "text/chat_template.h"
 
 namespace quench {
@@ -73,6 +74,19 @@ Result<void> list_shapes() {
   return {};
 }
 
+Result<void> list_hardware() {
+  QUENCH_TRY(const std::vector<Hardware> all, all_hardware());
+  for (const Hardware& hardware : all) {
+    const HardwareValue& bandwidth = hardware.values.at("memory_gb_s");
+    print_row(hardware.name,
+              fmt::format("{:6.4g} GB, {:6.4g} GB/s, {:6.4g} TFLOP/s bf16, {:4.0f} W "
+                          " ({}, {})",
+                          hardware.at("memory_gb"), bandwidth.value, hardware.at("bf16_tflops"),
+                          hardware.at("tdp_w"), bandwidth.source, bandwidth.date));
+  }
+  return {};
+}
+
 struct Table {
   const char* name;
   std::function<Result<void>()> print;
@@ -87,6 +101,7 @@ const std::vector<Table>& tables() {
       {"shapes", list_shapes},
       {"tasks", [] { return list_folder("tasks"); }},
       {"recipes", [] { return list_folder("recipes"); }},
+      {"hardware", list_hardware},
   };
   return all;
 }
@@ -95,7 +110,8 @@ const std::vector<Table>& tables() {
 
 void add_list(CLI::App& app, Verb& chosen) {
   CLI::App* verb = app.add_subcommand(
-      "list", "Print a table: formats, families, devices, templates, shapes, tasks, recipes");
+      "list",
+      "Print a table: formats, families, devices, templates, shapes, tasks, recipes, hardware");
   verb->require_subcommand(1);
   for (const Table& table : tables()) {
     CLI::App* sub = verb->add_subcommand(table.name, fmt::format("List the {}", table.name));

@@ -56,6 +56,9 @@ int main(int argc, char** argv) {
   add_quantize(app, chosen);
   add_eval(app, chosen);
   add_bench(app, chosen);
+  add_plan(app, chosen);
+  add_explain(app, chosen);
+  add_compare(app, chosen);
   add_ceilings(app, chosen);
   add_inspect(app, chosen);
   add_tokenize(app, chosen);

@@ -1,0 +1,497 @@
+#include "measure/analyze/compare.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "measure/analyze/rank_sum.h"
+#include "measure/analyze/record_side.h"
+#include "measure/records.h"
+#include "measure/statistics.h"
+
+namespace quench {
+namespace {
+
+struct Metric {
+  const char* name;
+  bool is_speed;  // larger is better
+};
+constexpr Metric kMetrics[] = {
+    {"ttft_s", false}, {"e2e_s", false}, {"e2e_equal_length_s", false}, {"decode_tok_s", true}};
+
+// The whole answer at one length for both sides: the first token, then so many at the run's speed.
+std::vector<double> at_length(const SideTask& task, double tokens) {
+  std::vector<double> values;
+  const size_t n = std::min(task.ttft_s.size(), task.decode_tok_s.size());
+  if (n != task.ttft_s.size() || n != task.decode_tok_s.size()) return values;
+  for (size_t i = 0; i < n; ++i)
+    values.push_back(task.ttft_s[i] + (tokens - 1.0) / task.decode_tok_s[i]);
+  return values;
+}
+
+std::vector<double> values_of(const SideTask& task, const std::string& metric, double tokens) {
+  if (metric == "ttft_s") return task.ttft_s;
+  if (metric == "e2e_s") return task.e2e_s;
+  if (metric == "decode_tok_s") return task.decode_tok_s;
+  return tokens > 1.0 ? at_length(task, tokens) : std::vector<double>();
+}
+
+double common_length(const SideTask& a, const SideTask& b) {
+  std::vector<double> all = a.tokens;
+  all.insert(all.end(), b.tokens.begin(), b.tokens.end());
+  return all.empty() ? 0.0 : median(all);
+}
+
+const SideTask* find_task(const RecordSide& side, const std::string& name) {
+  for (const SideTask& task : side.tasks) {
+    if (task.name == name) return &task;
+  }
+  return nullptr;
+}
+
+// One row over the strata; `a` is the base, so the shift of a time is how much faster b is.
+CompareRow make_row(const std::string& task, const Metric& metric,
+                    const std::vector<Stratum>& strata, double alpha) {
+  CompareRow row;
+  row.task = task;
+  row.metric = metric.name;
+  std::vector<double> a, b;
+  for (const Stratum& stratum : strata) {
+    a.insert(a.end(), stratum.a.begin(), stratum.a.end());
+    b.insert(b.end(), stratum.b.begin(), stratum.b.end());
+  }
+  row.runs_a = static_cast<int64_t>(a.size());
+  row.runs_b = static_cast<int64_t>(b.size());
+  row.a = median(a);
+  row.b = median(b);
+  const RankTest test = rank_test(strata, alpha);
+  const double sign = metric.is_speed ? -1.0 : 1.0;
+  row.speedup = std::exp(sign * test.shift);
+  row.low = std::exp(metric.is_speed ? -test.high : test.low);
+  row.high = std::exp(metric.is_speed ? -test.low : test.high);
+  row.p = test.p;
+  if (test.least_p > alpha) row.note = "too few runs to tell";
+  return row;
+}
+
+// Holm's step-down correction (1979): the whole table calls a difference that is none with at most
+// the wanted probability.
+void judge(std::vector<CompareRow>& rows, double alpha) {
+  std::vector<CompareRow*> order;
+  for (CompareRow& row : rows) order.push_back(&row);
+  std::sort(order.begin(), order.end(),
+            [](const CompareRow* x, const CompareRow* y) { return x->p < y->p; });
+  bool still = true;
+  for (size_t i = 0; i < order.size(); ++i) {
+    still = still && order[i]->p <= alpha / static_cast<double>(order.size() - i);
+    order[i]->verdict = !still ? "cannot tell" : order[i]->speedup > 1.0 ? "faster" : "slower";
+  }
+}
+
+std::optional<double> pooled(const RecordSide& side, std::vector<double> SideTask::*values) {
+  std::vector<double> all;
+  for (const SideTask& task : side.tasks)
+    all.insert(all.end(), (task.*values).begin(), (task.*values).end());
+  return all.empty() ? std::nullopt : std::optional(median(all));
+}
+
+// The factor of one cause, taken out of what is left.
+void take(Breakdown& breakdown, double& left, const char* name, double factor,
+          std::string because) {
+  breakdown.causes.push_back({name, factor, std::move(because)});
+  left /= factor;
+}
+
+void take_host(const RecordSide& a, const RecordSide& b, double base_a_s, double base_b_s,
+               Breakdown& breakdown, double& left) {
+  const auto host_a = pooled(a, &SideTask::host_s);
+  const auto host_b = pooled(b, &SideTask::host_s);
+  if (!host_a || !host_b) {
+    breakdown.missing += breakdown.missing.empty() ? "the engine's own token times" : "";
+    return;
+  }
+  // What the time of a would be with the host's part of b.
+  const double factor = base_a_s / std::max(base_a_s - *host_a + *host_b, 1e-12);
+  take(breakdown, left, "host", factor,
+       fmt::format("{:.3g} ms against {:.3g} ms per token outside the engine", *host_a * 1e3,
+                   *host_b * 1e3));
+  (void)base_b_s;
+}
+
+std::string peak_origin(const RecordSide& side) {
+  return side.peaks_are_measured ? "measured" : "data sheet";
+}
+
+std::optional<Breakdown> decode_breakdown(const RecordSide& a, const RecordSide& b) {
+  const auto speed_a = pooled(a, &SideTask::decode_tok_s);
+  const auto speed_b = pooled(b, &SideTask::decode_tok_s);
+  if (!speed_a || !speed_b) return std::nullopt;
+  Breakdown breakdown;
+  breakdown.metric = "decode_tok_s";
+  breakdown.speedup = *speed_b / *speed_a;
+  double left = breakdown.speedup;
+  if (a.bytes_per_token && b.bytes_per_token) {
+    take(breakdown, left, "weights", *a.bytes_per_token / *b.bytes_per_token,
+         fmt::format("{:.3g} against {:.3g} GB read per token", *a.bytes_per_token / 1e9,
+                     *b.bytes_per_token / 1e9));
+  }
+  if (a.read_gb_s && b.read_gb_s) {
+    take(breakdown, left, "bandwidth", *b.read_gb_s / *a.read_gb_s,
+         fmt::format("{:.4g} ({}) against {:.4g} GB/s ({})", *a.read_gb_s, peak_origin(a),
+                     *b.read_gb_s, peak_origin(b)));
+  } else {
+    breakdown.missing = "measured ceilings, or the name of the hardware";
+  }
+  take_host(a, b, 1.0 / *speed_a, 1.0 / *speed_b, breakdown, left);
+  std::string because = "what is left";
+  if (a.bytes_per_token && b.bytes_per_token && a.read_gb_s && b.read_gb_s) {
+    because = fmt::format("{:.0f} % against {:.0f} % of the bandwidth",
+                          *speed_a * *a.bytes_per_token / *a.read_gb_s / 1e7,
+                          *speed_b * *b.bytes_per_token / *b.read_gb_s / 1e7);
+  }
+  breakdown.causes.push_back({"kernel_efficiency", left, because});
+  return breakdown;
+}
+
+std::optional<Breakdown> first_token_breakdown(const RecordSide& a, const RecordSide& b) {
+  const auto ttft_a = pooled(a, &SideTask::ttft_s);
+  const auto ttft_b = pooled(b, &SideTask::ttft_s);
+  if (!ttft_a || !ttft_b) return std::nullopt;
+  Breakdown breakdown;
+  breakdown.metric = "ttft_s";
+  breakdown.speedup = *ttft_a / *ttft_b;
+  double left = breakdown.speedup;
+  const auto prompt_a = pooled(a, &SideTask::prompt_tokens);
+  const auto prompt_b = pooled(b, &SideTask::prompt_tokens);
+  if (prompt_a && prompt_b) {
+    double work = *prompt_a / *prompt_b;
+    if (a.shape && b.shape) work *= a.shape->active_weights / b.shape->active_weights;
+    take(breakdown, left, "work", work,
+         fmt::format("prompts of {:.0f} and {:.0f} tokens", *prompt_a, *prompt_b));
+  }
+  if (a.peak_tflops && b.peak_tflops) {
+    take(breakdown, left, "compute", *b.peak_tflops / *a.peak_tflops,
+         fmt::format("{:.4g} ({}) against {:.4g} TFLOP/s ({})", *a.peak_tflops, peak_origin(a),
+                     *b.peak_tflops, peak_origin(b)));
+  } else {
+    breakdown.missing = "measured ceilings, or the name of the hardware";
+  }
+  take_host(a, b, *ttft_a, *ttft_b, breakdown, left);
+  breakdown.causes.push_back(
+      {"kernel_efficiency", left, "what is left: kernels, short prompts, memory that overflows"});
+  return breakdown;
+}
+
+double busy_kwh(const RecordSide& side, double seconds) {
+  return side.hardware ? side.hardware->at("tdp_w") * seconds / 3.6e6 : 0.0;
+}
+
+// Of one run: rent, or electricity at the rated power.
+std::optional<double> run_cost(const RecordSide& side, double seconds) {
+  if (side.rent_per_hour) return side.rent_per_hour->amount.middle() * seconds / 3600.0;
+  if (side.electricity && side.hardware)
+    return side.electricity->amount.middle() * busy_kwh(side, seconds);
+  return std::nullopt;
+}
+
+std::optional<double> median_e2e(const RecordSide& side, const std::string& task) {
+  const SideTask* found = find_task(side, task);
+  return found != nullptr && !found->e2e_s.empty() ? std::optional(median(found->e2e_s))
+                                                   : std::nullopt;
+}
+
+std::string currency_of(const RecordSide& side) {
+  for (const auto* money : {&side.rent_per_hour, &side.electricity, &side.purchase}) {
+    if (*money) return (*money)->currency;
+  }
+  return "";
+}
+
+void add_break_even(const RecordSide& own, const RecordSide& rented, CompareCost& cost) {
+  const double price = own.purchase->amount.middle();
+  cost.break_even_rented_hours = price / rented.rent_per_hour->amount.middle();
+  cost.lines.push_back(fmt::format("{:.4g} {} buy {:.4g} hours of {}", price, cost.currency,
+                                   *cost.break_even_rented_hours,
+                                   rented.hardware ? rented.hardware->name : "the rented machine"));
+  for (const CostRow& row : cost.rows) {
+    const auto own_s = median_e2e(own, row.task);
+    const auto rented_s = median_e2e(rented, row.task);
+    std::optional<double> runs;
+    if (own_s && rented_s) {
+      const double rent = *run_cost(rented, *rented_s);
+      const double power = run_cost(own, *own_s).value_or(0.0);
+      if (rent > power) {
+        runs = price / (rent - power);
+        cost.lines.push_back(fmt::format(
+            "{}: bought, a run costs {:.2g} {} of power against {:.2g} rented; paid back after "
+            "{:.3g} runs, {:.0f} hours of work on the own machine",
+            row.task, power, cost.currency, rent, *runs, *runs * *own_s / 3600.0));
+      } else {
+        cost.lines.push_back(fmt::format("{}: power alone costs more than the rent", row.task));
+      }
+    }
+    cost.break_even_runs.push_back(runs);
+  }
+}
+
+std::optional<CompareCost> compare_cost(const RecordSide& a, const RecordSide& b,
+                                        std::vector<std::string>& remarks) {
+  const std::string currency = currency_of(a).empty() ? currency_of(b) : currency_of(a);
+  if (currency.empty()) return std::nullopt;
+  if (!currency_of(a).empty() && !currency_of(b).empty() && currency_of(a) != currency_of(b)) {
+    remarks.push_back(
+        fmt::format("costs are in {} and {} and are not compared: no exchange rate is stated",
+                    currency_of(a), currency_of(b)));
+    return std::nullopt;
+  }
+  CompareCost cost;
+  cost.currency = currency;
+  for (const SideTask& task : a.tasks) {
+    const auto a_s = median_e2e(a, task.name), b_s = median_e2e(b, task.name);
+    if (!a_s || !b_s) continue;
+    cost.rows.push_back({task.name, run_cost(a, *a_s), run_cost(b, *b_s)});
+  }
+  if (a.purchase && b.rent_per_hour) add_break_even(a, b, cost);
+  if (b.purchase && a.rent_per_hour) add_break_even(b, a, cost);
+  return cost;
+}
+
+// What cannot be as it was written down.
+void add_remarks(const RecordSide& side, std::vector<std::string>& remarks) {
+  if (side.hardware && side.weights_bytes) {
+    const double memory = side.hardware->memory_bytes();
+    if (*side.weights_bytes > memory) {
+      remarks.push_back(fmt::format(
+          "{}: {:.1f} GB of {} weights do not fit the {:.0f} GB of the {}: the figures include "
+          "weights "
+          "that cross the link to host memory, or the weights were stored in fewer bits",
+          side.name, *side.weights_bytes / 1e9, side.format, side.hardware->at("memory_gb"),
+          side.hardware->name));
+    }
+  }
+  if (side.bytes_per_token && side.read_gb_s) {
+    const auto speed = pooled(side, &SideTask::decode_tok_s);
+    if (speed && *speed * *side.bytes_per_token > 1.02 * *side.read_gb_s * 1e9) {
+      remarks.push_back(fmt::format(
+          "{}: impossible: {:.4g} tok/s read {:.4g} GB/s, the {} limit is {:.4g}", side.name,
+          *speed, *speed * *side.bytes_per_token / 1e9, peak_origin(side), *side.read_gb_s));
+    }
+  }
+  for (const CostClaim& claim : side.cost_claims) {
+    const double said = claim.amount.amount.middle();
+    double real = 0.0;
+    std::string how;
+    if (claim.kind == "rent" && side.rent_per_hour) {
+      real = side.rent_per_hour->amount.middle() * claim.seconds / 3600.0;
+      how = fmt::format("{:.4g} minutes at {:.4g} {} an hour", claim.seconds / 60.0,
+                        side.rent_per_hour->amount.middle(), claim.amount.currency);
+    } else if (claim.kind == "power" && side.electricity && side.hardware) {
+      real = side.electricity->amount.middle() * busy_kwh(side, claim.seconds);
+      how = fmt::format("{:.3g} s at {:.0f} W and {:.2g} {} per kWh", claim.seconds,
+                        side.hardware->at("tdp_w"), side.electricity->amount.middle(),
+                        claim.amount.currency);
+    }
+    if (real <= 0.0 || std::fabs(std::log(said / real)) < std::log(1.2)) continue;
+    remarks.push_back(fmt::format(
+        "{}: {} are {:.2g} {}, not {:.4g}: {}", side.name, how, real, claim.amount.currency, said,
+        said > real ? fmt::format("{:.0f} times too much", said / real)
+                    : fmt::format("{:.0f} times too little", real / said)));
+  }
+}
+
+}  // namespace
+
+Result<Json> to_record(const Json& json, const std::string& where) {
+  const std::string schema =
+      json.is_object() && json.contains("schema") && json["schema"].is_string()
+          ? json["schema"].get<std::string>()
+          : std::string();
+  if (schema == "quench.record/1") {
+    if (auto valid = validate_measurement(json); !valid)
+      return fail(ErrorCode::kInvalidFile, "{}: {}", where, valid.error().message);
+    return json;
+  }
+  if (schema != "quench.typed/1") {
+    return fail(ErrorCode::kInvalidFile,
+                "{}: expected a quench.record/1 (quench bench) or a quench.typed/1, found \"{}\".",
+                where, schema);
+  }
+  auto part = [&](const char* key) { return json.contains(key) ? json[key] : Json(); };
+  Json record = {{"schema", "quench.record/1"},
+                 {"id", nullptr},
+                 {"time", part("time")},
+                 {"build", Json::object()},
+                 {"machine", {{"hardware", part("hardware")}}},
+                 {"ceilings", nullptr},
+                 {"model", {{"name", part("model")}, {"format", part("format")}}},
+                 {"plan", nullptr},
+                 {"kernels", nullptr},
+                 {"settings", {{"source", part("source")}, {"engine", part("engine")}}},
+                 {"tasks", Json::array()},
+                 {"memory", nullptr},
+                 {"series", nullptr},
+                 {"energy_j", nullptr},
+                 {"cost", part("cost")}};
+  const Json tasks = part("tasks");
+  if (!tasks.is_array() || tasks.empty())
+    return fail(ErrorCode::kInvalidFile, "{}: a typed record needs \"tasks\", a list.", where);
+  for (const Json& task : tasks) {
+    auto value = [&](const char* key) { return task.contains(key) ? task[key] : Json(); };
+    if (!task.is_object() || !value("task").is_string() || !value("e2e_s").is_number()) {
+      return fail(ErrorCode::kInvalidFile,
+                  "{}: a typed task needs a \"task\" (its name) and an \"e2e_s\".", where);
+    }
+    Json run = {{"warmup", false},
+                {"ttft_s", value("ttft_s")},
+                {"e2e_s", value("e2e_s")},
+                {"decode_tok_s", value("decode_tok_s")},
+                {"generated_tokens", value("generated_tokens")},
+                {"prompt_tokens", value("prompt_tokens")}};
+    record["tasks"].push_back(
+        {{"task", value("task")}, {"lang", value("lang")}, {"runs", Json::array({run})}});
+  }
+  return record;
+}
+
+Result<Comparison> compare_records(const Json& record_a, const Json& record_b, double alpha) {
+  QUENCH_TRY(const RecordSide a, read_side(record_a, "the first record"));
+  QUENCH_TRY(const RecordSide b, read_side(record_b, "the second record"));
+  Comparison result;
+  result.name_a = a.name;
+  result.name_b = b.name;
+  result.alpha = alpha;
+  for (const Metric& metric : kMetrics) {
+    std::vector<Stratum> all;
+    for (const SideTask& task : a.tasks) {
+      const SideTask* other = find_task(b, task.name);
+      if (other == nullptr) continue;
+      const double tokens = common_length(task, *other);
+      Stratum stratum = {values_of(task, metric.name, tokens),
+                         values_of(*other, metric.name, tokens)};
+      if (stratum.a.empty() || stratum.b.empty()) continue;
+      result.rows.push_back(make_row(task.name, metric, {stratum}, alpha));
+      all.push_back(std::move(stratum));
+    }
+    if (all.size() > 1) result.rows.push_back(make_row("all", metric, all, alpha));
+  }
+  if (result.rows.empty()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "The records have no task in common that both have figures of.");
+  }
+  judge(result.rows, alpha);
+  int64_t strata = 1;
+  for (const Metric& metric : kMetrics) {
+    strata = std::max<int64_t>(
+        strata, std::count_if(result.rows.begin(), result.rows.end(), [&](const CompareRow& row) {
+          return row.metric == metric.name && row.task != "all";
+        }));
+  }
+  result.runs_needed = runs_needed(alpha / static_cast<double>(result.rows.size()), strata);
+  for (const auto& breakdown : {decode_breakdown(a, b), first_token_breakdown(a, b)}) {
+    if (breakdown) result.breakdowns.push_back(*breakdown);
+  }
+  add_remarks(a, result.remarks);
+  add_remarks(b, result.remarks);
+  result.cost = compare_cost(a, b, result.remarks);
+  return result;
+}
+
+Json comparison_json(const Comparison& c) {
+  Json breakdowns = Json::array();
+  for (const Breakdown& breakdown : c.breakdowns) {
+    Json causes = Json::array();
+    for (const Cause& cause : breakdown.causes)
+      causes.push_back(
+          {{"cause", cause.name}, {"factor", cause.factor}, {"because", cause.because}});
+    breakdowns.push_back(
+        {{"metric", breakdown.metric},
+         {"speedup", breakdown.speedup},
+         {"causes", causes},
+         {"missing", breakdown.missing.empty() ? Json() : Json(breakdown.missing)}});
+  }
+  Json json = {{"schema", "quench.compare/1"},
+               {"a", c.name_a},
+               {"b", c.name_b},
+               {"alpha", c.alpha},
+               {"rows", comparison_table(c).json()},
+               {"runs_needed", c.runs_needed},
+               {"breakdown", breakdowns},
+               {"cost", nullptr},
+               {"remarks", c.remarks}};
+  if (c.cost) {
+    auto or_null = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
+    Json rows = Json::array(), runs = Json::array();
+    for (const CostRow& row : c.cost->rows)
+      rows.push_back({{"task", row.task},
+                      {"a_per_run", or_null(row.a_per_run)},
+                      {"b_per_run", or_null(row.b_per_run)}});
+    for (const auto& value : c.cost->break_even_runs) runs.push_back(or_null(value));
+    json["cost"] = {{"currency", c.cost->currency},
+                    {"rows", rows},
+                    {"break_even_runs", runs},
+                    {"break_even_rented_hours", or_null(c.cost->break_even_rented_hours)},
+                    {"lines", c.cost->lines}};
+  }
+  return json;
+}
+
+Table comparison_table(const Comparison& c) {
+  Table table;
+  table.columns = {{"task", "task", Align::kLeft},
+                   {"metric", "figure", Align::kLeft},
+                   {"a", "A"},
+                   {"b", "B"},
+                   {"speedup", "B faster by"},
+                   {"low", "from"},
+                   {"high", "to"},
+                   {"runs_a", "runs A"},
+                   {"runs_b", "runs B"},
+                   {"p", "p"},
+                   {"verdict", "B is", Align::kLeft},
+                   {"note", "", Align::kLeft}};
+  for (const CompareRow& row : c.rows) {
+    const bool has_interval = row.note.empty();
+    table.rows.push_back({text_cell(row.task), text_cell(row.metric), number_cell(row.a, 3),
+                          number_cell(row.b, 3), number_cell(row.speedup, 2),
+                          number_cell(has_interval ? std::optional(row.low) : std::nullopt, 2),
+                          number_cell(has_interval ? std::optional(row.high) : std::nullopt, 2),
+                          number_cell(static_cast<double>(row.runs_a), 0),
+                          number_cell(static_cast<double>(row.runs_b), 0), number_cell(row.p, 4),
+                          text_cell(row.verdict), text_cell(row.note)});
+  }
+  return table;
+}
+
+std::string comparison_text(const Comparison& c) {
+  std::string text = fmt::format("A: {}\nB: {}\n\n", c.name_a, c.name_b);
+  text += comparison_table(c).text();
+  text += fmt::format(
+      "\nA difference is called with at most {:.3g} % error over the whole table (exact rank "
+      "tests, "
+      "Holm); {} runs of each task and side are needed to tell anything.\n",
+      c.alpha * 100.0, c.runs_needed);
+  for (const Breakdown& breakdown : c.breakdowns) {
+    text += fmt::format("\n{}: {:.2f} =", breakdown.metric, breakdown.speedup);
+    for (size_t i = 0; i < breakdown.causes.size(); ++i)
+      text += fmt::format("{} {} {:.2f}", i == 0 ? "" : " x", breakdown.causes[i].name,
+                          breakdown.causes[i].factor);
+    text += "\n";
+    for (const Cause& cause : breakdown.causes)
+      text += fmt::format("  {:<18} {}\n", cause.name, cause.because);
+    if (!breakdown.missing.empty())
+      text += fmt::format("  not told apart without {}\n", breakdown.missing);
+  }
+  if (c.cost) {
+    text += fmt::format("\ncost of a run, in {}\n", c.cost->currency);
+    auto amount = [](const std::optional<double>& value) {
+      return value ? fmt::format("{:.2g}", *value) : std::string("-");
+    };
+    for (const CostRow& row : c.cost->rows)
+      text += fmt::format("  {:<14} A {:>8}  B {:>8}\n", row.task, amount(row.a_per_run),
+                          amount(row.b_per_run));
+    for (const std::string& line : c.cost->lines) text += "  " + line + "\n";
+  }
+  for (const std::string& remark : c.remarks) text += "\nremark: " + remark + "\n";
+  return text;
+}
+
+}  // namespace quench

@@ -1,0 +1,73 @@
+// Compare two quench.record/1: two machines, two precisions, two days. Speeds with "faster",
+// "slower" or "cannot tell"; the ratio broken down into its causes; what either costs; and remarks
+// where a record cannot be what it says. Records that somebody typed (schema quench.typed/1) are
+// turned into records first. Pure functions; any thread.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "measure/analyze/cost.h"
+#include "measure/report/table.h"
+
+namespace quench {
+
+// quench.typed/1 -> quench.record/1; a record is handed back as it is.
+Result<Json> to_record(const Json& json, const std::string& where);
+
+struct CompareRow {
+  std::string task;              // "all": the strata of all tasks together
+  std::string metric;            // "ttft_s", "e2e_s", "e2e_equal_length_s", "decode_tok_s"
+  std::optional<double> a, b;    // medians
+  double speedup = 0.0;          // how many times faster b is
+  double low = 0.0, high = 0.0;  // of the speedup, at the table's confidence
+  int64_t runs_a = 0, runs_b = 0;
+  double p = 1.0;
+  std::string verdict;  // of b: "faster", "slower", "cannot tell"
+  std::string note;
+};
+
+// A factor of the ratio: how much faster b is because of it. The last one is what is left.
+struct Cause {
+  std::string name;  // "weights", "bandwidth", "compute", "work", "host", "kernel_efficiency"
+  double factor = 1.0;
+  std::string because;
+};
+struct Breakdown {
+  std::string metric;
+  double speedup = 0.0;
+  std::vector<Cause> causes;  // their product is the speedup
+  std::string missing;        // what the records lack for more
+};
+
+struct CostRow {
+  std::string task;
+  std::optional<double> a_per_run, b_per_run;
+};
+struct CompareCost {
+  std::string currency;
+  std::vector<CostRow> rows;
+  std::vector<std::string> lines;  // break-even and how it was counted
+  // Runs of each task (in its order) after which a bought side has paid for itself; null: never.
+  std::vector<std::optional<double>> break_even_runs;
+  std::optional<double> break_even_rented_hours;  // of the rented side
+};
+
+struct Comparison {
+  std::string name_a, name_b;
+  double alpha = 0.01;  // of the whole table
+  std::vector<CompareRow> rows;
+  std::vector<Breakdown> breakdowns;
+  std::optional<CompareCost> cost;
+  std::vector<std::string> remarks;
+  int64_t runs_needed = 0;  // on each side and task, to tell anything at all
+};
+
+Result<Comparison> compare_records(const Json& a, const Json& b, double alpha = 0.01);
+
+Json comparison_json(const Comparison& comparison);
+Table comparison_table(const Comparison& comparison);
+std::string comparison_text(const Comparison& comparison);
+
+}  // namespace quench

@@ -1,0 +1,241 @@
+#include "measure/analyze/deploy.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/paths.h"
+#include "plan/roofline.h"
+
+namespace quench {
+namespace {
+
+constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
+// Contexts of drivers and libraries: published memory figures count tensors only, and processes
+// show 0.5 to 1 GB more.
+constexpr double kDriverBytes = 0.75 * kGib;
+// As the session leaves a quarter of the machine to the rest of the world.
+constexpr double kHostShare = 0.75;
+constexpr int64_t kMaxBatch = 4096;
+
+struct Shares {
+  double decode = 1.0, decode_log_sd = 0.0;
+  double prefill = 1.0, prefill_log_sd = 0.0;
+  double step_s_per_layer = 0.0;
+};
+
+Result<Shares> load_shares() {
+  QUENCH_TRY(const std::string path, data_path("hardware/engines.json"));
+  QUENCH_TRY(const Json json, read_json_file(path));
+  try {
+    const Json& here = json.at("this_machine");
+    return Shares{here.at("decode_share").at(0), here.at("decode_share").at(1),
+                  here.at("prefill_share").at(0), here.at("prefill_share").at(1),
+                  here.at("step_s_per_layer")};
+  } catch (const nlohmann::json::exception& e) {
+    return fail(ErrorCode::kInvalidFile, "{}: {}.", path, e.what());
+  }
+}
+
+Interval around(double value, double log_sd) {
+  return {value, value * std::exp(-1.645 * log_sd), value * std::exp(1.645 * log_sd)};
+}
+
+// One pass of the plan as terms of a step: a time at the share, and what bounds it.
+StepTerms terms_of(const PassLimit& limit, double share, double layers_s) {
+  StepTerms terms;
+  terms.weights_bytes = static_cast<double>(limit.read_bytes);
+  terms.flop = limit.f32_flop + limit.bf16_flop + limit.int8_op;
+  terms.weights_s = limit.memory_s / share;
+  terms.compute_s = limit.compute_s / share;
+  terms.gap_s = layers_s;
+  terms.total_s = terms.device_s();
+  return terms;
+}
+
+// The largest value in [0, most] for which `fits` holds; it holds for all smaller ones.
+template <class Fits>
+int64_t largest(int64_t most, const Fits& fits) {
+  int64_t low = 0, high = most + 1;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low;
+}
+
+double per_device(const Prediction& prediction, int64_t devices) {
+  return prediction.memory.total_bytes() / static_cast<double>(devices);
+}
+
+Result<Fit> fit_memory(const Placement& setup, const Prediction& prediction,
+                       const PredictFn& predict) {
+  Fit fit;
+  fit.usable_bytes = usable_bytes(setup.device);
+  fit.needed_bytes = per_device(prediction, setup.devices);
+  fit.fits = fit.needed_bytes <= fit.usable_bytes;
+  auto fits = [&](double tokens, int64_t batch) {
+    Placement other = setup;
+    const double share = setup.prompt_tokens / (setup.prompt_tokens + setup.output_tokens);
+    other.prompt_tokens = std::max(1.0, std::floor(tokens * share));
+    other.output_tokens = std::max(1.0, tokens - other.prompt_tokens);
+    other.batch = static_cast<double>(batch);
+    const auto answer = predict(other);
+    return answer && per_device(*answer, setup.devices) <= fit.usable_bytes;
+  };
+  const auto batch = static_cast<int64_t>(setup.batch);
+  const int64_t longest = setup.shape.config.max_position_embeddings;
+  fit.max_context_tokens =
+      largest(longest, [&](int64_t tokens) { return fits(static_cast<double>(tokens), batch); });
+  const double tokens = setup.prompt_tokens + setup.output_tokens;
+  fit.max_batch = largest(kMaxBatch, [&](int64_t b) { return b == 0 || fits(tokens, b); });
+  return fit;
+}
+
+}  // namespace
+
+double usable_bytes(const Hardware& device) {
+  return device.kind == "gpu" || device.kind == "npu"
+             ? std::max(device.memory_bytes() - kDriverBytes, 0.0)
+             : device.memory_bytes() * kHostShare;
+}
+
+PredictFn predict_elsewhere(const Predictor& predictor, const Placement& setup,
+                            const std::string& engine_text) {
+  return [calibration = predictor.calibrate(setup, engine_text)](
+             const Placement& wanted) -> Result<Prediction> {
+    return Predictor::predict(wanted, calibration);
+  };
+}
+
+Result<PredictFn> predict_here(const SessionOptions& options, const Ceilings& ceilings) {
+  QUENCH_TRY(const Shares shares, load_shares());
+  return PredictFn([=](const Placement& setup) -> Result<Prediction> {
+    SessionOptions with_sizes = options;
+    const auto tokens = static_cast<int64_t>(setup.prompt_tokens + setup.output_tokens);
+    with_sizes.goal.max_seq_len = tokens;
+    with_sizes.goal.max_batch_size = static_cast<int64_t>(setup.batch);
+    with_sizes.goal.kv_tokens = tokens * with_sizes.goal.max_batch_size;
+    QUENCH_TRY(const auto model, plan_model(with_sizes, Weights::kOptional));
+    const Plan& plan = model->plan;
+    const double layers_s = shares.step_s_per_layer * setup.shape.layers();
+    const auto batch = static_cast<int64_t>(setup.batch);
+    Prediction result;
+    const int64_t middle = static_cast<int64_t>(setup.prompt_tokens + setup.output_tokens / 2.0);
+    result.step =
+        terms_of(pass_limit(plan, ceilings, {1, middle, batch, batch}), shares.decode, layers_s);
+    // A prompt goes through in steps of at most max_tokens.
+    const auto prompt = static_cast<int64_t>(setup.prompt_tokens);
+    const int64_t chunk = std::max<int64_t>(1, plan.limits.max_tokens / batch);
+    for (int64_t done = 0; done < prompt; done += chunk) {
+      const int64_t now = std::min(chunk, prompt - done);
+      const StepTerms part =
+          terms_of(pass_limit(plan, ceilings, {now, done, batch, done + now < prompt ? 0 : batch}),
+                   shares.prefill, layers_s);
+      result.prefill.weights_bytes += part.weights_bytes;
+      result.prefill.flop += part.flop;
+      result.prefill.weights_s += part.weights_s;
+      result.prefill.compute_s += part.compute_s;
+      result.prefill.gap_s += part.gap_s;
+      result.prefill.total_s += part.total_s;
+    }
+    result.tpot_s = around(result.step.total_s, shares.decode_log_sd);
+    result.ttft_s = around(result.prefill.total_s, shares.prefill_log_sd);
+    const double steps = std::max(setup.output_tokens - 1.0, 0.0);
+    result.request_s = {result.ttft_s.value + steps * result.tpot_s.value,
+                        result.ttft_s.low + steps * result.tpot_s.low,
+                        result.ttft_s.high + steps * result.tpot_s.high};
+    const double all = setup.output_tokens * setup.batch;
+    result.decode_tok_s = {all / result.request_s.value, all / result.request_s.high,
+                           all / result.request_s.low};
+    result.memory.weights_bytes = static_cast<double>(plan.weights_bytes + plan.vectors_bytes);
+    result.memory.kv_bytes = static_cast<double>(plan.kv_bytes);
+    result.memory.activations_bytes = static_cast<double>(plan.workspace_bytes);
+    const double total = result.memory.total_bytes();
+    result.memory_bytes = {total, total, total};
+    result.calibration.basis = fmt::format(
+        "the plan's bytes and operations over this machine's measured ceilings; quench reaches "
+        "{:.0f} % of the limit in decode and {:.0f} % in prefill",
+        100.0 * shares.decode, 100.0 * shares.prefill);
+    return result;
+  });
+}
+
+Result<Deployment> deploy(const Placement& setup, const std::string& engine_text,
+                          const PredictFn& predict) {
+  Deployment result;
+  result.setup = setup;
+  result.engine_text = engine_text;
+  QUENCH_TRY(result.prediction, predict(setup));
+  QUENCH_TRY(result.fit, fit_memory(setup, result.prediction, predict));
+  if (result.fit.fits || setup.device.kind == "cpu") return result;
+  const bool splits_tensors = setup.engine.kind == "graph";
+  for (int64_t n = setup.devices + 1; n <= 64; ++n) {
+    // Ranks hold whole heads.
+    if (splits_tensors && setup.shape.config.num_attention_heads % n != 0) continue;
+    Placement split = setup;
+    split.devices = n;
+    QUENCH_TRY(Prediction prediction, predict(split));
+    if (per_device(prediction, n) > result.fit.usable_bytes) continue;
+    result.split_devices = n;
+    result.split_how = splits_tensors ? "tensor parallel: every device holds a share of each layer"
+                                      : "whole layers on each device, one of which works at a time";
+    result.split_prediction = std::move(prediction);
+    break;
+  }
+  return result;
+}
+
+Result<std::vector<ConcurrencyRow>> against_concurrency(const Deployment& deployment,
+                                                        const PredictFn& predict) {
+  std::vector<ConcurrencyRow> rows;
+  for (int64_t batch = 1; batch <= 64; batch *= 2) {
+    Placement setup = deployment.setup;
+    setup.batch = static_cast<double>(batch);
+    setup.devices = deployment.devices();
+    QUENCH_TRY(const Prediction prediction, predict(setup));
+    const bool fits = per_device(prediction, setup.devices) <= usable_bytes(setup.device);
+    rows.push_back({batch, fits, prediction.tpot_s, prediction.decode_tok_s});
+    if (!fits) break;
+  }
+  return rows;
+}
+
+std::string bound_sentence(const Placement& setup, const StepTerms& terms) {
+  const std::string bound = terms.bound();
+  const double ms = terms.total_s * 1e3;
+  if (bound == "host") {
+    return fmt::format(
+        "the host program: {:.0f} layers at {:.2f} ms each are {:.1f} ms of {:.1f} ms",
+        setup.shape.layers(), terms.host_s / setup.shape.layers() * 1e3, terms.host_s * 1e3, ms);
+  }
+  if (bound == "weights") {
+    return fmt::format(
+        "memory bandwidth: {:.2f} GB are read for it, {:.1f} ms of {:.1f} ms at {:.0f} "
+        "GB/s; the device's {:.0f} GB/s would take {:.1f} ms",
+        terms.weights_bytes / 1e9, (terms.weights_s + terms.head_s) * 1e3, ms,
+        terms.weights_bytes / (terms.weights_s + terms.head_s) / 1e9,
+        setup.device.at("memory_gb_s"),
+        terms.weights_bytes / setup.device.read_bytes_per_s() * 1e3);
+  }
+  if (bound == "kv") {
+    return fmt::format("keys and values: {:.2f} GB of them, {:.1f} ms of {:.1f} ms",
+                       terms.kv_bytes / 1e9, terms.kv_s * 1e3, ms);
+  }
+  if (bound == "compute") {
+    return fmt::format("arithmetic: {:.3g} TFLOP, {:.1f} ms of {:.1f} ms at {:.3g} TFLOP/s",
+                       terms.flop / 1e12, terms.compute_s * 1e3, ms,
+                       terms.flop / terms.compute_s / 1e12);
+  }
+  if (bound == "collectives") {
+    return fmt::format("the exchange between {} devices: {:.1f} ms of {:.1f} ms", setup.devices,
+                       terms.collective_s * 1e3, ms);
+  }
+  if (bound == "launch") {
+    return fmt::format("{} steps of layers one after another: {:.2f} ms of {:.2f} ms",
+                       setup.shape.config.num_hidden_layers, terms.gap_s * 1e3, ms);
+  }
+  return fmt::format("what every step costs (sampling, scheduling): {:.2f} ms of {:.2f} ms",
+                     terms.step_s * 1e3, ms);
+}
+
+}  // namespace quench

@@ -1,0 +1,309 @@
+#include "measure/analyze/hypotheses.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "measure/analyze/deploy.h"
+
+namespace quench {
+namespace {
+
+// Sustained share of a host link, and what one core after the other makes of a host's memory.
+constexpr double kLinkShare = 0.78;
+constexpr double kHostLowBytesPerS = 15e9;
+constexpr double kHostHighBytesPerS = 200e9;
+// A claim this far outside a range still fits: published figures are rounded, programs differ.
+constexpr double kSlack = 1.25;
+
+class Collector {
+ public:
+  explicit Collector(double observed) : observed_(observed) {}
+
+  // plausibility: how often this is the cause, 0 to 1, by the threads that are named in
+  // docs/predicting.md.
+  void add(std::string id, double plausibility, double low, double high, std::string statement,
+           std::string check) {
+    Hypothesis h = {std::move(id), std::move(statement), std::move(check), low, high};
+    h.fits = observed_ >= low / kSlack && observed_ <= high * kSlack;
+    const double width = std::log(std::max(high / low, 1.0)) + 0.5;
+    const double off = observed_ < low    ? std::log(low / observed_)
+                       : observed_ > high ? std::log(observed_ / high)
+                                          : 0.0;
+    h.score = plausibility / width * std::exp(-2.0 * off);
+    all_.push_back(std::move(h));
+  }
+
+  std::vector<Hypothesis> ranked() && {
+    std::stable_sort(all_.begin(), all_.end(), [](const Hypothesis& a, const Hypothesis& b) {
+      return a.fits != b.fits ? a.fits : a.score > b.score;
+    });
+    return std::move(all_);
+  }
+
+ private:
+  double observed_;
+  std::vector<Hypothesis> all_;
+};
+
+Subject subject_of(const Placement& p) {
+  return {p.engine.name, p.precision.name, &p.shape, p.devices,
+          static_cast<int64_t>(p.prompt_tokens)};
+}
+
+bool is_quantized(const Precision& precision) { return precision.weight_bits < 16.0; }
+
+// Causes that the model itself has arithmetic for.
+void add_modelled(const Predictor& predictor, const Claim& claim, const Prediction& sound,
+                  Collector& all) {
+  const Placement& p = claim.placement;
+  const double expected = sound.request_s.value;
+  const double tokens = p.output_tokens;
+  if (!is_quantized(p.precision)) {
+    Placement wide = p;
+    if (const auto fp32 = predictor.engines().precision("fp32")) wide.precision = *fp32;
+    const double s = request_s(wide, sound.calibration.constants);
+    all.add("fp32", 0.4, s, 1.2 * std::max(s, 2.0 * expected),
+            fmt::format("the weights are loaded as fp32: {:.1f} GB instead of {:.1f} are read, "
+                        "{:.3g} s",
+                        stored_weights_bytes(wide.shape, wide.precision) / 1e9,
+                        sound.memory.weights_bytes / 1e9, s),
+            "the dtype of a weight after loading (torch_dtype), memory twice as large");
+  }
+  // Without a cache every step is a prefill of all that came before.
+  Placement whole = p;
+  whole.prompt_tokens = std::max(2.0, p.prompt_tokens + tokens / 2.0);
+  const double step_s = prefill(whole, sound.calibration.constants).total_s;
+  if (tokens * step_s > 1.3 * expected) {
+    all.add("no-cache", 0.15, tokens * step_s, tokens * step_s,
+            fmt::format("keys and values are not kept (use_cache off): every step computes {:.0f} "
+                        "tokens again, {:.1f} ms",
+                        whole.prompt_tokens, step_s * 1e3),
+            "time per token grows with the length of the text; use_cache in the configuration");
+  }
+  const double bytes = sound.memory.weights_bytes;
+  all.add(
+      "host-fallback", 0.25, tokens * sound.step.weights_bytes / kHostHighBytesPerS,
+      tokens * sound.step.weights_bytes / kHostLowBytesPerS,
+      fmt::format("the model runs on the host's processor: {:.1f} GB a token at {:.0f} to {:.0f} "
+                  "GB/s",
+                  bytes / 1e9, kHostLowBytesPerS / 1e9, kHostHighBytesPerS / 1e9),
+      "the device of the weights; the accelerator's load and memory while it runs");
+}
+
+void add_offload(const Claim& claim, const Prediction& sound, Collector& all) {
+  const Placement& p = claim.placement;
+  const double link = p.device.find("pcie_gb_s").value_or(16.0) * kLinkShare * 1e9;
+  const double weights = sound.memory.weights_bytes;
+  const double usable = usable_bytes(p.device) * static_cast<double>(p.devices);
+  const double missing = std::max(sound.memory.total_bytes() - usable, 0.0);
+  const double extra_s = claim.request_s() - sound.request_s.value;
+  const double steps = std::max(p.output_tokens, 1.0);
+  const double implied = extra_s / steps * link;
+  if (missing > 0.0) {
+    const double low = sound.request_s.value + steps * std::min(missing, weights) / link;
+    const double high = sound.request_s.value + steps * weights / (0.25 * link);
+    all.add(
+        "does-not-fit", 8.0, low, high,
+        fmt::format("{:.1f} GB are needed and the device has {:.1f} GB for it: at least {:.1f} GB "
+                    "lie in host memory and cross the link at {:.0f} GB/s for every token, "
+                    "{:.0f} ms",
+                    sound.memory.total_bytes() / 1e9, usable / 1e9, missing / 1e9, link / 1e9,
+                    missing / link * 1e3),
+        "fewer bits per weight, or a larger device; a map of layers to devices");
+  } else if (implied > 0.02 * weights) {
+    all.add(
+        "offload", 0.9, sound.request_s.value + steps * 0.02 * weights / link,
+        sound.request_s.value + steps * weights / link,
+        fmt::format("part of the weights lies in host memory, because something else held the "
+                    "device when they were loaded: at {:.0f} GB/s over the link, {:.1f} GB a token "
+                    "fit the claim ({:.0f} % of {:.1f} GB)",
+                    link / 1e9, std::min(implied, weights) / 1e9,
+                    100.0 * std::min(implied / weights, 1.0), weights / 1e9),
+        "the device of every layer (hf_device_map); free memory before loading, other "
+        "processes on the device");
+  }
+}
+
+// Causes known from published rows and threads, as factors of the expected time.
+void add_factors(const Predictor& predictor, const Claim& claim, const Prediction& sound,
+                 Collector& all) {
+  const Placement& p = claim.placement;
+  const double expected = sound.request_s.value;
+  const double factor = claim.request_s() / expected;
+  const bool is_eager = p.engine.kind == "eager";
+  if (is_eager && p.precision.name != "bnb-int8") {
+    all.add("bnb-int8", 0.3, 3.5 * expected, 4.2 * expected,
+            "bitsandbytes' int8 path is in use: published 30.1 against 7.9 tok/s, 3.8 times slower",
+            "load_in_8bit in the call; the class of a linear layer");
+  }
+  if (is_quantized(p.precision) && p.precision.name.find("bnb") == std::string::npos) {
+    all.add("no-kernel", 0.8, 5.0 * expected, 20.0 * expected,
+            "the compiled kernel for these weights is missing and they are unpacked in the "
+            "interpreter's framework: 5 to 20 times slower (reports of 7 against 60 tok/s)",
+            "a warning about a missing extension at start; the kernel's name in a profile");
+  }
+  all.add(
+      "neighbours", 0.6, 1.4 * expected, 4.0 * expected,
+      fmt::format("another process works on the device: each busy neighbour takes a time slice, "
+                  "so {} of them fit {:.1f} times",
+                  std::max(1, static_cast<int>(std::lround(factor - 1.0))), factor),
+      "the device's process list and its load while this program pauses");
+  all.add("layer-split", 0.4, 1.3 * expected, 10.0 * expected,
+          "the layers are spread over several devices, one of which works at a time; reports reach "
+          "a factor of 10",
+          "the number of devices the program uses; run on one");
+  const double slower_host = sound.step.host_s > 0.0
+                                 ? request_s(p,
+                                             [&] {
+                                               StepConstants c = sound.calibration.constants;
+                                               c[kHostPerLayer] *= 3.0;
+                                               return c;
+                                             }())
+                                 : expected;
+  if (slower_host > 1.2 * expected) {
+    all.add(
+        "slow-host", 0.4, 1.2 * expected, slower_host,
+        fmt::format("the host is slow: {:.2f} ms per layer are expected of the interpreter, up to "
+                    "three times that on a slow or busy processor",
+                    sound.calibration.constants[kHostPerLayer] * 1e3),
+        "one core at 100 % and the device far below it; the processor's clock");
+  }
+  for (const Anomaly* anomaly : find_anomalies(predictor.anomalies(), subject_of(p), false)) {
+    all.add(anomaly->id, 3.0, 1.3 * expected, 200.0 * expected, anomaly->cause, anomaly->check);
+  }
+}
+
+// What only a single latency leaves open.
+void add_unknowns(const Claim& claim, const Prediction& sound, Collector& all) {
+  const double observed = claim.request_s();
+  if (!claim.latency_s) return;
+  const double per_token = sound.tpot_s.value;
+  if (!claim.has_tokens) {
+    const double tokens = (observed - sound.ttft_s.value) / per_token + 1.0;
+    all.add(
+        "longer-answer", 0.9, 2.0 * sound.request_s.value, sound.ttft_s.value + 2048.0 * per_token,
+        fmt::format("the answer is longer than {:.0f} tokens: about {:.0f} fit the claim at {:.1f} "
+                    "ms each",
+                    claim.placement.output_tokens, std::max(tokens, 1.0), per_token * 1e3),
+        "count the generated tokens and divide");
+  }
+  const double prompt = (observed - sound.request_s.value) *
+                        sound.calibration.constants[kPrefillShare] *
+                        claim.placement.device.at("bf16_tflops") * 1e12 /
+                        (2.0 * claim.placement.shape.active_weights);
+  if (claim.placement.prompt_tokens < 16.0 && prompt > 16.0) {
+    all.add("long-prompt", 0.3, 1.2 * sound.request_s.value, sound.request_s.value + 8.0,
+            fmt::format("the prompt was long: about {:.0f} tokens fit the claim", prompt),
+            "count the prompt's tokens, the template and the history included");
+  }
+  all.add("first-call", 0.5, sound.request_s.value + 1.0, sound.request_s.value + 30.0,
+          "it was the first call: loading of kernels and their compilation take seconds once",
+          "send the same request again and leave the first out");
+}
+
+// What makes a number look too good.
+void add_faster(const Claim& claim, const Prediction& sound, Collector& all) {
+  const Placement& p = claim.placement;
+  const double expected = sound.request_s.value;
+  if (p.prompt_tokens > 0.05 * p.output_tokens) {
+    const double factor = (p.prompt_tokens + p.output_tokens) / p.output_tokens;
+    all.add(
+        "prompt-counted", 0.9, expected / factor, expected / factor,
+        fmt::format("the prompt's tokens are counted as well, as Qwen3's tables do: {:.1f} times "
+                    "more",
+                    factor),
+        "what tokens per second is a share of");
+  }
+  all.add("batch-counted", 0.6, expected / 64.0, expected / 1.5,
+          "the figure is of several requests together", "the number of requests at once");
+  all.add("speculation", 0.4, expected / 4.0, expected / 1.3,
+          "drafts are verified several at a time (speculative decoding)", "the engine's settings");
+  all.add("fewer-bits", 0.5, expected / 4.0, expected / 1.5,
+          "the weights are stored in fewer bits than said", "memory used; the kernel's name");
+}
+
+}  // namespace
+
+double Claim::request_s() const {
+  return latency_s ? *latency_s : placement.output_tokens * placement.batch / tok_s.value_or(1.0);
+}
+
+std::vector<Hypothesis> time_hypotheses(const Predictor& predictor, const Claim& claim,
+                                        const Prediction& sound, const Prediction& seen) {
+  Collector all(claim.request_s());
+  if (claim.request_s() < sound.request_s.value) {
+    add_faster(claim, sound, all);
+    return std::move(all).ranked();
+  }
+  add_modelled(predictor, claim, sound, all);
+  add_offload(claim, sound, all);
+  add_factors(predictor, claim, sound, all);
+  add_unknowns(claim, sound, all);
+  if (seen.request_s.value > 1.5 * sound.request_s.value) {
+    all.add(
+        "engine", 4.0, seen.request_s.low, seen.request_s.high,
+        fmt::format("this is what {} does with such a model: its own published rows give {:.3g} s",
+                    claim.placement.engine.name, seen.request_s.value),
+        "another engine, or another precision");
+  }
+  return std::move(all).ranked();
+}
+
+std::vector<Hypothesis> memory_hypotheses(const Predictor& predictor, const Claim& claim,
+                                          const Prediction& sound) {
+  const Placement& p = claim.placement;
+  Collector all(*claim.memory_bytes);
+  const MemoryTerms& memory = sound.memory;
+  const double total =
+      memory.weights_bytes + memory.kv_bytes + memory.activations_bytes + memory.overhead_bytes;
+  auto gb = [](double bytes) { return bytes / 1e9; };
+  for (const Anomaly* anomaly : find_anomalies(predictor.anomalies(), subject_of(p), true)) {
+    const double peak = memory.weights_bytes + 2.0 * p.shape.head_weights;
+    all.add(anomaly->id, 3.0, 0.95 * peak, 1.05 * peak,
+            fmt::format("{}: {:.2f} GB", anomaly->cause, gb(peak)), anomaly->check);
+  }
+  if (!is_quantized(p.precision)) {
+    all.add("fp32", 0.6, total + memory.weights_bytes, 1.1 * total + memory.weights_bytes,
+            fmt::format("the weights are loaded as fp32: {:.2f} GB more", gb(memory.weights_bytes)),
+            "the dtype of a weight after loading");
+  } else {
+    const double bf16 = 2.0 * p.shape.parameters;
+    all.add("not-quantized", 0.6, bf16, 1.1 * bf16,
+            fmt::format("the weights were expanded to 16 bits: {:.2f} GB", gb(bf16)),
+            "the class of a linear layer");
+  }
+  all.add("driver", 0.7, total + 0.3e9, total + 1.2e9,
+          "the figure is a process's, with the driver's context of 0.5 to 1 GB; the expectation "
+          "counts tensors",
+          "the framework's own peak counter");
+  const double card = p.device.memory_bytes() * static_cast<double>(p.devices);
+  all.add(
+      "reserved", 0.8, 0.8 * card, card,
+      fmt::format("the engine reserves its share of the whole device ({:.0f} GB) for its cache, "
+                  "needed or not",
+                  gb(card)),
+      "the memory share in the engine's settings");
+  const double per_token = kv_bytes_per_token(p.shape, p.kv_bits);
+  if (*claim.memory_bytes > total) {
+    all.add("longer-context", 0.5, 1.1 * total,
+            total + per_token * static_cast<double>(p.shape.config.max_position_embeddings),
+            fmt::format("more tokens were cached: {:.0f} more fit the claim at {:.0f} kB each",
+                        (*claim.memory_bytes - total) / per_token, per_token / 1e3),
+            "prompt and answer lengths, requests at once");
+    const double logits = 6.0 * static_cast<double>(p.shape.config.vocab_size) * p.prompt_tokens;
+    if (logits > 0.05 * total) {
+      all.add("prompt-logits", 0.7, total + 0.6 * logits, total + 1.3 * logits,
+              fmt::format("logits are kept for every prompt token, as older versions do: {:.2f} GB",
+                          gb(logits)),
+              "the engine's version");
+    }
+  } else {
+    all.add("fewer-bits", 0.7, 0.25 * total, 0.7 * total,
+            "the weights are stored in fewer bits than said", "the size of the files");
+    all.add("offload", 0.5, 0.02 * total, 0.95 * total, "part of the weights lies elsewhere",
+            "the device of every layer");
+  }
+  return std::move(all).ranked();
+}
+
+}  // namespace quench

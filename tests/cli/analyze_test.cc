@@ -1,0 +1,82 @@
+// quench plan, explain and compare as a stranger uses them.
+#include "base/file.h"
+#include "cli/cli.h"
+#include "own_cache.h"
+
+namespace quench {
+namespace {
+
+class CliAnalyze : public testing::Test {
+ protected:
+  const OwnCache cache_;
+};
+
+TEST_F(CliAnalyze, PlanOfADeviceAndOfThisMachine) {
+  const Output text =
+      quench({"plan", "Qwen2.5-7B-Instruct", "--device", "A100", "--engine", "vllm"});
+  ASSERT_EQ(text.status, 0) << text.err;
+  for (const char* word : {"weights", "it fits", "first token", "bound by memory bandwidth", "USD"})
+    EXPECT_NE(text.out.find(word), std::string::npos) << word;
+  const Output split =
+      quench({"plan", "Qwen2.5-72B", "--device", "A100", "--engine", "vllm", "--json"});
+  const Json json = *parse_json(split.out, "stdout");
+  EXPECT_EQ(json.at("schema"), "quench.plan/1");
+  for (const char* key : {"model", "engine", "precision", "device", "devices", "settings", "memory",
+                          "fit", "prediction", "split", "cost"})
+    EXPECT_TRUE(json.contains(key)) << key;
+  EXPECT_FALSE(json.at("fit").at("fits"));
+  EXPECT_EQ(json.at("split").at("devices"), 2);
+  const Output here = quench(
+      {"plan", copy_tiny_model(cache_.scratch()), "--prompt", "16", "--output", "8", "--json"});
+  ASSERT_EQ(here.status, 0) << here.err;
+  const Json plan = *parse_json(here.out, "stdout");
+  EXPECT_EQ(plan.at("device").at("name"), "this machine");
+  EXPECT_TRUE(plan.at("fit").at("fits"));
+}
+
+TEST_F(CliAnalyze, CostsAndCurrencies) {
+  const Output mixed =
+      quench({"plan", "Qwen2.5-7B", "--device", "RTX-3060", "--engine", "llama.cpp", "--precision",
+              "q4_k_m", "--rent-device", "A100", "--buy", "2500CNY", "--rent", "2USD"});
+  expect_error(mixed, {"CNY", "USD", "--rate"});
+  const Output stated =
+      quench({"plan", "Qwen2.5-7B", "--device", "RTX-3060", "--engine", "llama.cpp", "--precision",
+              "q4_k_m", "--rent-device", "A100", "--buy", "2500CNY", "--rent", "2USD", "--rate",
+              "USD=7.1CNY", "--demand", "10000000", "--json"});
+  ASSERT_EQ(stated.status, 0) << stated.err;
+  const Json cost = parse_json(stated.out, "stdout")->at("cost");
+  EXPECT_EQ(cost.at("currency"), "CNY");
+  EXPECT_TRUE(cost.at("break_even").at("exists"));
+  EXPECT_GT(cost.at("hybrid").at("rented_hours_per_day"), 0.0);
+  EXPECT_GT(cost.at("concurrency").size(), 3u);
+}
+
+TEST_F(CliAnalyze, RecommendsUnderLimits) {
+  const Output json = quench({"plan", "Qwen2.5-7B", "--recommend", "--engine", "vllm", "--device",
+                              "A100", "--max-tpot", "15ms", "--json"});
+  ASSERT_EQ(json.status, 0) << json.err;
+  const Json advice = parse_json(json.out, "stdout")->at("recommendation");
+  EXPECT_LE(advice.at("best").at("tpot_s").at("high"), 0.015);
+  EXPECT_FALSE(advice.at("reason").get<std::string>().empty());
+  const Output nothing = quench({"plan", "Qwen2.5-7B", "--recommend", "--engine", "vllm",
+                                 "--device", "A100", "--max-tpot", "1us"});
+  EXPECT_NE(nothing.out.find("Nothing holds every limit"), std::string::npos);
+}
+
+TEST_F(CliAnalyze, ExplainAndCompare) {
+  const Output two = quench({"explain", "--device", "A800", "--engine", "transformers",
+                             "--precision", "bf16", "--model", "Qwen-7B", "--latency", "0.5s",
+                             "--model", "Qwen-14B", "--latency", "7s", "--tflops", "19.5"});
+  ASSERT_EQ(two.status, 0) << two.err;
+  for (const char* word : {"observed ratio 14.0", "312 dense", "check:", "1.89 by the bytes"})
+    EXPECT_NE(two.out.find(word), std::string::npos) << word;
+  expect_error(quench({"explain", "--device", "A800", "--model", "Qwen-7B"}), {"latency"});
+  expect_error(quench({"explain", "--device", "Z9", "--model", "Qwen-7B", "--tok-s", "1"}),
+               {"Z9", "list hardware"});
+  expect_error(quench({"explain", "--device", "A800", "--model", "Qwen-7B", "--latency", "7x"}),
+               {"7x"});
+  expect_error(quench({"compare", "none.json", "none.json"}), {"none.json"});
+}
+
+}  // namespace
+}  // namespace quench
