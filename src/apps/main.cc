@@ -54,6 +54,8 @@ int main(int argc, char** argv) {
   add_shootout(app, chosen);
   add_run(app, chosen);
   add_bench(app, chosen);
+  add_history(app, chosen);
+  add_monitor(app, chosen);
   add_ceilings(app, chosen);
   add_inspect(app, chosen);
   add_tokenize(app, chosen);

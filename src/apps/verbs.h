@@ -14,6 +14,8 @@ using Verb = std::function<Result<void>()>;
 
 void add_shootout(CLI::App& app, Verb& chosen);
 void add_bench(CLI::App& app, Verb& chosen);
+void add_history(CLI::App& app, Verb& chosen);
+void add_monitor(CLI::App& app, Verb& chosen);
 void add_ceilings(CLI::App& app, Verb& chosen);
 void add_run(CLI::App& app, Verb& chosen);
 void add_inspect(CLI::App& app, Verb& chosen);
