@@ -245,8 +245,16 @@ void add_grid_options(CLI::App& verb, BenchFlags& flags) {
       ->capture_default_str();
   keep_option(verb.add_option("--trace", grid.trace_path,
                               "Write a trace of one more run, for Perfetto (ui.perfetto.dev)"));
-  for (CLI::Option* mine : flags.grid_only) {
-    for (CLI::Option* other : flags.protocol_only) mine->excludes(other);
+}
+
+// The two ways of measuring do not mix. CLI11's excludes() would say so too, in every line of
+// --help.
+void refuse_mixture(const BenchFlags& flags) {
+  for (const CLI::Option* mine : flags.grid_only) {
+    for (const CLI::Option* other : flags.protocol_only) {
+      if (mine->count() > 0 && other->count() > 0)
+        throw CLI::ExcludesError(mine->get_name(), other->get_name());
+    }
   }
 }
 
@@ -275,7 +283,10 @@ void add_bench(CLI::App& app, Verb& chosen) {
   add_protocol_options(*verb, *flags);
   add_server_options(*verb, *flags);
   add_grid_options(*verb, *flags);
-  verb->callback([flags, &chosen] { chosen = [flags] { return bench(*flags); }; });
+  verb->callback([flags, &chosen] {
+    refuse_mixture(*flags);
+    chosen = [flags] { return bench(*flags); };
+  });
 }
 
 }  // namespace quench

@@ -12,6 +12,9 @@ constexpr double kStealShare = 0.02;
 // A clock this far under the highest one of the same measurement (nvbench's limit is 80 % too).
 constexpr double kSlowClock = 0.8;
 constexpr double kTrendP = 0.01;
+// A reader that is a little late sees two pieces at once; more than this is the sender's doing.
+constexpr double kBurstShare = 0.2;
+constexpr double kOneReadS = 50e-6;
 
 class Finder {
  public:
@@ -24,9 +27,13 @@ class Finder {
     for (const TaskRuns& task : bench_.tasks) {
       find_counts(task.task, task.runs);
       find_lengths(task);
+      find_bursts(task.task, task.runs);
       find_unsteady(task);
     }
-    for (const LoadLevel& level : bench_.loads) find_counts("the load", level.runs);
+    for (const LoadLevel& level : bench_.loads) {
+      find_counts("the load", level.runs);
+      find_bursts("the load", level.runs);
+    }
     find_fallbacks();
     if (const Json refused = bench_.target.value("refused", Json()); !refused.empty()) {
       add("parameters", "The server refused {}; its answers were made without.", refused.dump());
@@ -72,6 +79,26 @@ class Finder {
     add("counts", "{}: the server counts {} tokens where {} pieces arrived ({} of {} runs): {}.",
         where, *it->reported_tokens, pieces, std::count_if(runs.begin(), runs.end(), differ),
         runs.size(), meaning);
+  }
+
+  // Of a stream over the network; what one read has brought is a few microseconds apart.
+  void find_bursts(const std::string& where, const std::vector<BenchRun>& runs) {
+    if (bench_.target.value("target", "") != "http") return;
+    int64_t pieces = 0;
+    int64_t together = 0;
+    for (const BenchRun& run : runs) {
+      for (size_t i = 1; i < run.token_s.size(); ++i) {
+        ++pieces;
+        if (run.token_s[i] - run.token_s[i - 1] < kOneReadS) ++together;
+      }
+    }
+    const double part =
+        static_cast<double>(together) / static_cast<double>(std::max<int64_t>(pieces, 1));
+    if (part <= kBurstShare) return;
+    add("bursts",
+        "{}: {:.0f} % of the pieces arrived together with the one before: something holds the "
+        "stream back, and the first token's time and those between tokens say little.",
+        where, 100.0 * part);
   }
 
   void find_lengths(const TaskRuns& task) {

@@ -120,7 +120,6 @@ BenchOptions server_options(const ScriptedServer& server) {
   BenchOptions options;
   options.http.emplace();
   options.http->url = server.url();
-  options.http->stall_timeout_s = 0.05;
   options.length = "full";
   options.tasks = {"chat"};
   options.warmups = 1;
@@ -162,6 +161,21 @@ TEST(ServerBench, NoServersTroubleIsLost) {
   EXPECT_EQ(runs[1]["token_s"].size(), 4u);
   EXPECT_TRUE(runs[1]["engine_token_s"].is_null());
   EXPECT_EQ(json["tasks"][0]["summary"]["e2e_s"]["count"], 2);
+}
+
+TEST(ServerBench, WhatAServerHoldsBackIsSeen) {
+  const ScriptedServer server([&](const ScriptedRequest& request) {
+    if (request.method == "GET") return models_reply();
+    ScriptedReply reply = stream_reply({});
+    std::string all;
+    for (ScriptedReply::Step& step : reply.steps) all += step.bytes;
+    reply.steps = {{all, 5}};
+    return reply;
+  });
+  Bench bench;
+  ASSERT_TRUE(run_bench(server_options(server), bench));
+  EXPECT_TRUE(has_problem(bench, "bursts"));
+  EXPECT_FALSE(has_problem(bench, "counts"));
 }
 
 TEST(ServerBench, ADeadServerEndsItWithWhatThereIs) {

@@ -2,6 +2,8 @@
 
 #include <sqlite3.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
 #include <sstream>
@@ -150,8 +152,7 @@ Error History::error_now(const char* doing) const {
   if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB) {
     return {ErrorCode::kInvalidFile,
             fmt::format("{}: this history is damaged or none ({}); it was left as it is: move it "
-                        "away to begin a new one, and `quench history --file THERE export` still "
-                        "gives what can be read.",
+                        "away to begin a new one.",
                         path_, what)};
   }
   return {ErrorCode::kIo, fmt::format("{}: cannot {} the history: {}.", path_, doing, what)};
@@ -165,25 +166,45 @@ Result<std::unique_ptr<History>> History::open(const std::string& path) {
   if (sqlite3_open_v2(path.c_str(), &history->db_, flags, nullptr) != SQLITE_OK)
     return tl::unexpected(history->error_now("open"));
   sqlite3_busy_timeout(history->db_, kWaitMs);
-  int64_t application = -1;
-  int64_t tables = 0;
-  {
-    Statement id(history->db_, "PRAGMA application_id");
-    if (id.step()) application = static_cast<int64_t>(id.number(0).value_or(-1));
-    Statement count(history->db_, "SELECT count(*) FROM sqlite_master");
-    if (count.step())
-      tables = static_cast<int64_t>(count.number(0).value_or(0));
-    else
-      return tl::unexpected(history->error_now("read"));
-  }
+  QUENCH_TRY(const int64_t tables, history->ask("SELECT count(*) FROM sqlite_master"));
+  QUENCH_TRY(const int64_t application, history->ask("PRAGMA application_id"));
   if (tables > 0 && application != kApplicationId) {
     return fail(ErrorCode::kInvalidFile,
                 "{}: this is another program's database, not a history of quench.", path);
   }
+  if (tables > 0) return history;
   QUENCH_TRY_VOID(history->exec("PRAGMA journal_mode = WAL"));
   QUENCH_TRY_VOID(history->exec(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str()));
   QUENCH_TRY_VOID(history->exec(kTable));
   return history;
+}
+
+// Of another machine: only read, and nothing is written beside it. Where a log lies beside it, that
+// has to be read too, and only a usual connection does.
+Result<std::unique_ptr<History>> History::open_other(const std::string& path) {
+  if (file_exists(path + "-wal")) return open(path);
+  std::string uri = "file:";
+  for (const char c : fs::absolute(path).string()) {
+    const bool is_plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '/' ||
+                          c == '.' || c == '-' || c == '_';
+    uri += is_plain ? std::string(1, c) : fmt::format("%{:02x}", static_cast<unsigned char>(c));
+  }
+  uri += "?immutable=1";
+  std::unique_ptr<History> history(new History(path));
+  const int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
+  if (sqlite3_open_v2(uri.c_str(), &history->db_, flags, nullptr) != SQLITE_OK)
+    return tl::unexpected(history->error_now("open"));
+  QUENCH_TRY(const int64_t application, history->ask("PRAGMA application_id"));
+  if (application != kApplicationId)
+    return fail(ErrorCode::kInvalidFile, "{}: this database is not a history of quench.", path);
+  return history;
+}
+
+// The number that a statement gives.
+Result<int64_t> History::ask(const char* sql) const {
+  Statement statement(db_, sql);
+  if (!statement.step()) return tl::unexpected(error_now("read"));
+  return static_cast<int64_t>(statement.number(0).value_or(0.0));
 }
 
 History::~History() { sqlite3_close(db_); }
@@ -282,7 +303,7 @@ Result<ImportCounts> History::import_file(const std::string& path) {
     }
   };
   if (is_sqlite_file(bytes)) {
-    QUENCH_TRY(const auto other, History::open(path));
+    QUENCH_TRY(const auto other, open_other(path));
     QUENCH_TRY(const int64_t unreadable,
                other->for_each({}, [&](const std::string&, const Json& json) { take(json); }));
     counts.refused += unreadable;

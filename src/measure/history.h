@@ -65,6 +65,8 @@ class History {
 
  private:
   explicit History(std::string path) : path_(std::move(path)) {}
+  static Result<std::unique_ptr<History>> open_other(const std::string& path);
+  Result<int64_t> ask(const char* sql) const;
   Result<void> exec(const char* sql) const;
   Error error_now(const char* doing) const;
 

@@ -102,6 +102,7 @@ TEST_F(HistoryTest, TakesOtherMachinesFiles) {
   EXPECT_EQ(merged->added, 1);
   EXPECT_EQ(merged->known, 1);
   EXPECT_EQ(history->list({})->size(), 3u);
+  EXPECT_EQ(other.num_files(), 2);  // nothing was written beside it
   EXPECT_FALSE(history->import_file(other.file("missing")));
 }
 

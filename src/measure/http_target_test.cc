@@ -66,7 +66,6 @@ TEST(HttpTarget, StreamsAnAnswer) {
   EXPECT_FALSE(run.counts_differ());
   ASSERT_EQ(run.token_s.size(), 8u);
   EXPECT_TRUE(std::is_sorted(run.token_s.begin(), run.token_s.end()));
-  EXPECT_GT(run.token_s.back() - run.token_s.front(), 7 * 0.001);
   EXPECT_GE(run.e2e_s, run.token_s.back());
   const auto requests = server.requests();
   ASSERT_EQ(requests.size(), 2u);
@@ -142,7 +141,7 @@ TEST(HttpTarget, AStalledStreamTimesOut) {
   script.end = ScriptedReply::End::kStall;
   const ScriptedServer server(always(stream_reply(script)));
   HttpOptions options;
-  options.stall_timeout_s = 0.05;
+  options.stall_timeout_s = 1.0;
   const BenchRun run = run_against(server, options);
   expect_failure(run, {"nothing came in time", "after 2 pieces"});
   EXPECT_EQ(run.token_s.size(), 2u);

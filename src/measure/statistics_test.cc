@@ -143,6 +143,17 @@ TEST(Statistics, TrendIsExact) {
   EXPECT_EQ(find_trend(std::vector<double>{1.0, 2.0}).p_value, 1.0);
 }
 
+TEST(Statistics, TrendOfManyValuesIsNearlyNormal) {
+  std::vector<double> values;
+  for (int i = 0; i < 50; ++i) values.push_back((i * 37) % 101);
+  const Trend exact = find_trend(values);
+  values.push_back(median(values));  // one more takes the other way, and says nothing new
+  const Trend normal = find_trend(values);
+  EXPECT_NEAR(exact.p_value, normal.p_value, 0.03);
+  for (int i = 0; i < 1000; ++i) values.push_back(2000.0 + i);
+  EXPECT_LT(find_trend(values).p_value, 1e-6);
+}
+
 TEST(Statistics, Autocorrelation) {
   EXPECT_LT(lag1_autocorrelation(std::vector<double>{1.0, -1.0, 1.0, -1.0, 1.0, -1.0}), -0.7);
   EXPECT_GT(lag1_autocorrelation(std::vector<double>{1.0, 2.0, 3.0, 4.0, 5.0, 6.0}), 0.4);

@@ -17,7 +17,7 @@ class CliMeasure : public testing::Test {
                                           const std::vector<std::string>& more = {}) {
     std::vector<std::string> arguments = {
         "bench",     "--url", server.url(), "--task", "chat",          "--runs", "2",
-        "--warmups", "1",     "--timeout",  "0.2",    "--max-warmups", "1"};
+        "--warmups", "1",     "--timeout",  "1",      "--max-warmups", "1"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }

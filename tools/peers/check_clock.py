@@ -111,9 +111,10 @@ class Tee(BaseHTTPRequestHandler):
 
 
 def start_server(args, port, log):
-    words = [args.python, "-m", "llama_cpp.server", "--model", args.model, "--host", "127.0.0.1", "--port", str(port),
-             "--n_ctx", "4096", "--n_threads", str(args.threads), "--n_threads_batch", str(args.threads),
-             "--chat_format", "chatml", "--verbose", "true"]
+    words = args.server.split() if args.server else [args.python, "-m", "llama_cpp.server"]
+    words += ["--model", args.model, "--host", "127.0.0.1", "--port", str(port), "--n_ctx", "4096"]
+    words += ["--n_threads", str(args.threads), "--n_threads_batch", str(args.threads), "--chat_format", "chatml"]
+    words += ["--verbose", "true"]
     server = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
     for _ in range(600):
         if server.poll() is not None:
@@ -208,6 +209,7 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--quench", default=str(ROOT / "build/quench"))
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--server", help="what starts llama-cpp-python's server instead of PYTHON -m llama_cpp.server")
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
