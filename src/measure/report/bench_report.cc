@@ -156,11 +156,15 @@ std::string protocol_line(const Bench& bench) {
   } else if (bench.length.max_new_tokens) {
     sampling.push_back(fmt::format("max_new_tokens {}", *bench.length.max_new_tokens));
   }
-  return fmt::format(
-      "{}: {} warm-up and {} counted runs of each task, prompts in {}, seeds from {}; "
-      "{}",
-      bench.length.name, bench.length.warmups, bench.length.runs,
-      bench.lang == "zh" ? "Chinese" : "English", bench.first_seed, fmt::join(sampling, ", "));
+  const std::string runs =
+      bench.loads.empty()
+          ? fmt::format("{} warm-up and {} counted runs of each task", bench.length.warmups,
+                        bench.length.runs)
+          : fmt::format("load, after {} warm-up runs of each task, all tasks in turn",
+                        bench.length.warmups);
+  return fmt::format("{}: {}, prompts in {}, seeds from {}; {}", bench.length.name, runs,
+                     bench.lang == "zh" ? "Chinese" : "English", bench.first_seed,
+                     fmt::join(sampling, ", "));
 }
 
 // What the columns with intervals mean, for the smallest number of runs that a task has.
