@@ -1,4 +1,5 @@
-// A cache directory that only one test sees: XDG_CACHE_HOME is set while the object lives.
+// Directories of their own for one test, so that none reads or writes what belongs to the user: an
+// environment variable is set while the object lives.
 #pragma once
 
 #include <cstdlib>
@@ -9,27 +10,38 @@
 
 namespace quench {
 
-class OwnCache {
+class OwnDirectory {
  public:
-  OwnCache() {
-    if (const char* before = std::getenv("XDG_CACHE_HOME")) before_ = before;
-    ::setenv("XDG_CACHE_HOME", scratch_.path().c_str(), 1);
+  explicit OwnDirectory(const char* variable)
+      : variable_(variable), scratch_(std::string("_") + variable) {
+    if (const char* before = std::getenv(variable)) before_ = before;
+    ::setenv(variable, scratch_.path().c_str(), 1);
   }
-  ~OwnCache() {
+  ~OwnDirectory() {
     if (before_) {
-      ::setenv("XDG_CACHE_HOME", before_->c_str(), 1);
+      ::setenv(variable_, before_->c_str(), 1);
     } else {
-      ::unsetenv("XDG_CACHE_HOME");
+      ::unsetenv(variable_);
     }
   }
-  OwnCache(const OwnCache&) = delete;
-  OwnCache& operator=(const OwnCache&) = delete;
+  OwnDirectory(const OwnDirectory&) = delete;
+  OwnDirectory& operator=(const OwnDirectory&) = delete;
 
   const ScratchDir& scratch() const { return scratch_; }
 
  private:
+  const char* variable_;
   ScratchDir scratch_;
   std::optional<std::string> before_;
+};
+
+// Of the measured ceilings.
+struct OwnCache : OwnDirectory {
+  OwnCache() : OwnDirectory("XDG_CACHE_HOME") {}
+};
+// Of the history.
+struct OwnData : OwnDirectory {
+  OwnData() : OwnDirectory("XDG_DATA_HOME") {}
 };
 
 }  // namespace quench

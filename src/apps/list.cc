@@ -9,8 +9,10 @@
 #include "base/paths.h"
 #include "devices/device.h"
 #include "formats/format.h"
+#include "io/quant_writer.h"
 #include "models/family.h"
 #include "plan/hardware.h"
+#include "quantize/encoder.h"
 #include "text/chat_template.h"
 
 namespace quench {
@@ -74,6 +76,18 @@ Result<void> list_shapes() {
   return {};
 }
 
+Result<void> list_algorithms() {
+  for (const Algorithm* algorithm : all_algorithms())
+    print_row(algorithm->name, algorithm->description);
+  return {};
+}
+
+Result<void> list_layouts() {
+  for (const QuantWriter* writer : all_quant_writers())
+    print_row(writer->name, writer->description);
+  return {};
+}
+
 Result<void> list_hardware() {
   QUENCH_TRY(const std::vector<Hardware> all, all_hardware());
   for (const Hardware& hardware : all) {
@@ -95,6 +109,8 @@ struct Table {
 const std::vector<Table>& tables() {
   static const std::vector<Table> all = {
       {"formats", list_formats},
+      {"algorithms", list_algorithms},
+      {"layouts", list_layouts},
       {"families", list_families},
       {"devices", list_device_rows},
       {"templates", list_templates},
@@ -111,7 +127,8 @@ const std::vector<Table>& tables() {
 void add_list(CLI::App& app, Verb& chosen) {
   CLI::App* verb = app.add_subcommand(
       "list",
-      "Print a table: formats, families, devices, templates, shapes, tasks, recipes, hardware");
+      "Print a table: formats, algorithms, layouts, families, devices, templates, shapes, tasks, "
+      "recipes, hardware");
   verb->require_subcommand(1);
   for (const Table& table : tables()) {
     CLI::App* sub = verb->add_subcommand(table.name, fmt::format("List the {}", table.name));

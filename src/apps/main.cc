@@ -59,6 +59,8 @@ int main(int argc, char** argv) {
   add_plan(app, chosen);
   add_explain(app, chosen);
   add_compare(app, chosen);
+  add_history(app, chosen);
+  add_monitor(app, chosen);
   add_ceilings(app, chosen);
   add_inspect(app, chosen);
   add_tokenize(app, chosen);

@@ -175,6 +175,9 @@ void add_quantize(CLI::App& app, Verb& chosen) {
       ->check(CLI::PositiveNumber);
   verb->add_option("--profile,--recipe", flags->profile, "A recipe: a name, or the path of a file");
   verb->add_option("--format", flags->format, "One format for all matrices");
+  verb->add_option("--layout", options.layout,
+                   "Files as other programs read them: gptq, awq, ... (quench list layouts)")
+      ->capture_default_str();
   verb->add_option("--algorithm", options.algorithm, "Instead of the recipe's; default rtn");
   verb->add_flag("--rotate", options.rotate,
                  "Quantize in a rotated basis, which spreads outliers over all columns");

@@ -1,11 +1,10 @@
 // quench shootout: the main job. Quantize a model by several profiles, measure each, compare and
 // recommend.
-#include <unistd.h>
-
 #include <cstdio>
 #include <filesystem>
 
 #include "apps/options.h"
+#include "apps/progress.h"
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "measure/records.h"
@@ -26,28 +25,6 @@ struct ShootoutFlags {
   std::string json_path;
   std::string markdown_path;
   std::string out_dir;
-};
-
-// One line that rewrites itself on a terminal; elsewhere one line per stage.
-class ProgressLine {
- public:
-  void show(const std::string& stage, int64_t done, int64_t total) {
-    if (is_terminal_) {
-      std::fprintf(
-          stderr, "\r\x1b[K%s %3.0f %%", stage.c_str(),
-          100.0 * static_cast<double>(done) / static_cast<double>(std::max<int64_t>(total, 1)));
-    } else if (stage != last_) {
-      std::fprintf(stderr, "%s\n", stage.c_str());
-    }
-    last_ = stage;
-  }
-  void clear() const {
-    if (is_terminal_) std::fputs("\r\x1b[K", stderr);
-  }
-
- private:
-  const bool is_terminal_ = ::isatty(STDERR_FILENO) != 0;
-  std::string last_;
 };
 
 // Where results go; what is printed names it.

@@ -16,6 +16,8 @@ void add_shootout(CLI::App& app, Verb& chosen);
 void add_quantize(CLI::App& app, Verb& chosen);
 void add_eval(CLI::App& app, Verb& chosen);
 void add_bench(CLI::App& app, Verb& chosen);
+void add_history(CLI::App& app, Verb& chosen);
+void add_monitor(CLI::App& app, Verb& chosen);
 void add_ceilings(CLI::App& app, Verb& chosen);
 void add_plan(CLI::App& app, Verb& chosen);
 void add_explain(CLI::App& app, Verb& chosen);

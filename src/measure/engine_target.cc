@@ -65,8 +65,13 @@ Result<int64_t> EngineTarget::submit(const BenchRequest& request) {
              encode_chat(session_.tokenizer(), template_, {{"user", request.prompt}}, {}));
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
   SamplingSettings sampling = request.sampling;
-  sampling.stop_token_ids.insert(sampling.stop_token_ids.end(), stop_token_ids_.begin(),
-                                 stop_token_ids_.end());
+  if (request.length_locked) {
+    sampling.stop_token_ids.clear();
+    sampling.stop_strings.clear();
+  } else {
+    sampling.stop_token_ids.insert(sampling.stop_token_ids.end(), stop_token_ids_.begin(),
+                                   stop_token_ids_.end());
+  }
   StopChecker checker(sampling);
   QUENCH_TRY(const RequestId id, engine_->submit({std::move(prompt), std::move(sampling)}));
   streams_.emplace(
@@ -74,10 +79,13 @@ Result<int64_t> EngineTarget::submit(const BenchRequest& request) {
   return id;
 }
 
-Result<std::span<const BenchEvent>> EngineTarget::poll() {
+Result<std::span<const BenchEvent>> EngineTarget::poll(double) {
   events_.clear();
   const std::span<const Event> drawn = engine_->step();
   const double seen_s = now_s();
+  // Weights once for the whole step; the cache and long prompts' further pieces are left out.
+  if (!drawn.empty())
+    publisher_.add(session_.plan().read_bytes_per_token, static_cast<int64_t>(drawn.size()));
   for (const Event& event : drawn) {
     const auto it = streams_.find(event.id);
     if (it == streams_.end()) continue;

@@ -8,6 +8,7 @@
 
 #include "engine/session.h"
 #include "engine/stop.h"
+#include "measure/published.h"
 #include "measure/target.h"
 #include "text/chat_template.h"
 #include "text/detokenizer.h"
@@ -24,8 +25,11 @@ class EngineTarget : public BenchTarget {
 
   Json describe() const override;
   Result<int64_t> submit(const BenchRequest& request) override;
-  Result<std::span<const BenchEvent>> poll() override;
+  Result<std::span<const BenchEvent>> poll(double until_s) override;
   void cancel(int64_t request) override;
+
+  // What quench monitor shows the speed as a share of.
+  void set_ceiling(double gb_s) { publisher_.set_ceiling(gb_s); }
 
  private:
   struct Stream {
@@ -43,6 +47,7 @@ class EngineTarget : public BenchTarget {
   std::vector<int32_t> stop_token_ids_;
   std::map<RequestId, Stream> streams_;
   std::vector<BenchEvent> events_;
+  Publisher publisher_;  // of what each step reads, for quench monitor
 };
 
 }  // namespace quench

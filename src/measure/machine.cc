@@ -9,9 +9,7 @@
 #include "base/topology.h"
 
 namespace quench {
-namespace {
 
-// Files in /proc have no size, so read_file() does not serve.
 std::string read_proc(const std::string& path) {
   std::ifstream file(path);
   std::ostringstream text;
@@ -19,13 +17,13 @@ std::string read_proc(const std::string& path) {
   return text.str();
 }
 
-std::optional<int64_t> parse_number(const std::string& text) {
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+std::optional<int64_t> leading_number(const std::string& text) {
   int64_t value = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() ? std::optional(value) : std::nullopt;
 }
-
-}  // namespace
 
 std::optional<int64_t> find_kilobytes(const std::string& text, const std::string& key) {
   const std::string prefix = key + ":";
@@ -33,7 +31,7 @@ std::optional<int64_t> find_kilobytes(const std::string& text, const std::string
   if (at == std::string::npos) return std::nullopt;
   at = text.find_first_of("0123456789\n", text.find(':', at));
   if (at == std::string::npos) return std::nullopt;
-  const auto kilobytes = parse_number(text.substr(at, 20));
+  const auto kilobytes = leading_number(text.substr(at, 20));
   return kilobytes ? std::optional(*kilobytes * 1024) : std::nullopt;
 }
 
@@ -48,8 +46,8 @@ Machine this_machine() {
 std::optional<int64_t> available_memory_bytes() {
   auto available = find_kilobytes(read_proc("/proc/meminfo"), "MemAvailable");
   // "max" where there is no limit.
-  const auto limit = parse_number(read_proc("/sys/fs/cgroup/memory.max"));
-  const auto used = parse_number(read_proc("/sys/fs/cgroup/memory.current"));
+  const auto limit = leading_number(read_proc("/sys/fs/cgroup/memory.max"));
+  const auto used = leading_number(read_proc("/sys/fs/cgroup/memory.current"));
   if (available && limit && used)
     available = std::min(*available, std::max<int64_t>(*limit - *used, 0));
   return available;

@@ -25,7 +25,8 @@ bool needs_quantizing(const Recipe& recipe) {
 Result<bool> is_made(const std::string& dir, const Recipe& recipe) {
   if (!is_directory(dir)) return false;
   QUENCH_TRY(const Json config, read_json_file(dir + "/config.json"));
-  const Json made = config.value("quantization_config", Json::object());
+  const Json method = config.value("quantization_config", Json::object());
+  const Json made = method.is_object() ? method.value("quench", Json::object()) : Json::object();
   if (made.is_object() && made.value("recipe", "") == recipe.name &&
       made.value("algorithm", "") == recipe.algorithm &&
       made.value("rotated", false) == recipe.rotate)

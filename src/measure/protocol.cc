@@ -5,25 +5,27 @@
 #include "base/clock.h"
 
 namespace quench {
+namespace {
 
-std::optional<double> BenchRun::decode_tok_s() const {
-  if (token_s.size() < 2 || token_s.back() <= token_s.front()) return std::nullopt;
-  return static_cast<double>(token_s.size() - 1) / (token_s.back() - token_s.front());
+// How soon a measurement notices that it was stopped, where the target can be interrupted.
+constexpr double kStopCheckS = 0.1;
+
+}  // namespace
+
+std::vector<double> counted(const TaskRuns& task, const RunValue& value) {
+  std::vector<double> result;
+  for (const BenchRun& run : task.runs) {
+    if (run.warmup || !run.error.empty()) continue;
+    if (const auto number = value(run)) result.push_back(*number);
+  }
+  return result;
 }
 
-std::optional<double> BenchRun::prefill_tok_s() const {
-  if (token_s.empty() || !prompt_tokens || ttft_s <= 0.0) return std::nullopt;
-  return static_cast<double>(*prompt_tokens) / ttft_s;
-}
-
-std::vector<double> counted(const std::vector<TaskRuns>& tasks,
-                            const std::function<std::optional<double>(const BenchRun&)>& value) {
+std::vector<double> counted(const std::vector<TaskRuns>& tasks, const RunValue& value) {
   std::vector<double> result;
   for (const TaskRuns& task : tasks) {
-    for (const BenchRun& run : task.runs) {
-      if (run.warmup) continue;
-      if (const auto number = value(run)) result.push_back(*number);
-    }
+    const std::vector<double> values = counted(task, value);
+    result.insert(result.end(), values.begin(), values.end());
   }
   return result;
 }
@@ -39,74 +41,129 @@ SpeedSummary summarize_speed(const std::vector<TaskRuns>& tasks) {
 
 Result<BenchRun> measure_run(BenchTarget& target, const BenchRequest& request,
                              const std::atomic<bool>* stop) {
-  BenchRun run;
-  run.seed = request.sampling.seed;
-  const double start_s = now_s();
-  QUENCH_TRY(const int64_t id, target.submit(request));
-  bool running = true;
+  InFlight in_flight(target);
+  QUENCH_TRY_VOID(in_flight.submit(request, {}));
   bool cancelled = false;
-  std::string message;
-  while (running) {
+  for (;;) {
     if (!cancelled && stop != nullptr && stop->load(std::memory_order_relaxed)) {
-      target.cancel(id);
+      in_flight.cancel();
       cancelled = true;
     }
-    QUENCH_TRY(const std::span<const BenchEvent> events, target.poll());
-    for (const BenchEvent& event : events) {
-      if (event.request != id) continue;
-      if (event.is_token) {
-        run.token_s.push_back(event.time_s - start_s);
-        if (event.engine_time_s) run.engine_token_s.push_back(*event.engine_time_s - start_s);
-      }
-      run.text += event.text;
-      if (!event.finished) continue;
-      running = false;
-      run.e2e_s = event.time_s - start_s;
-      run.finish_reason = event.reason;
-      run.prompt_tokens = event.prompt_tokens;
-      message = event.message;
-    }
+    QUENCH_TRY(std::vector<BenchRun> ended, in_flight.poll(now_s() + kStopCheckS));
+    if (ended.empty()) continue;
+    if (ended.front().finish_reason == FinishReason::kCancelled)
+      return fail(ErrorCode::kCancelled, "The measurement was stopped.");
+    return std::move(ended.front());
   }
-  run.generated_tokens = static_cast<int64_t>(run.token_s.size());
-  if (!run.token_s.empty()) run.ttft_s = run.token_s.front();
-  if (run.finish_reason == FinishReason::kCancelled)
-    return fail(ErrorCode::kCancelled, "The measurement was stopped.");
-  if (run.finish_reason == FinishReason::kError) return fail(ErrorCode::kInternal, "{}", message);
-  return run;
 }
+
+bool still_climbing(const std::vector<TaskRuns>& tasks) {
+  if (tasks.empty()) return false;
+  std::vector<double> speeds;
+  for (const BenchRun& run : tasks.back().runs) {
+    const auto speed = run.decode_tok_s();
+    if (run.warmup && run.error.empty() && speed) speeds.push_back(*speed);
+  }
+  const size_t n = speeds.size();
+  return n >= 3 && speeds[n - 1] > speeds[n - 2] && speeds[n - 2] > speeds[n - 3] &&
+         speeds[n - 1] > 1.05 * speeds[n - 3];
+}
+
+namespace {
+
+// run_protocol() of one task on all targets.
+class TaskRounds {
+ public:
+  TaskRounds(const std::vector<BenchTarget*>& targets, const ProtocolOptions& options,
+             std::vector<std::vector<TaskRuns>>& results,
+             const std::function<void(const RunProgress&)>& progress)
+      : targets_(targets), options_(options), results_(results), progress_(progress) {}
+
+  Result<void> run(const Task& task, BenchRequest request, int64_t done_before, int64_t total) {
+    const ProtocolLength& length = options_.length;
+    int64_t done = done_before;
+    int64_t warmups = length.warmups;
+    for (int64_t round = 0; round < warmups + length.runs; ++round) {
+      const bool warmup = round < warmups;
+      // Warm-ups take seeds of their own, so that every counted run is new to a cache.
+      request.sampling.seed = options_.first_seed +
+                              static_cast<uint64_t>(warmup ? length.runs + round : round - warmups);
+      const auto num_targets = static_cast<int64_t>(targets_.size());
+      for (int64_t i = 0; i < num_targets; ++i) {
+        const auto t = static_cast<size_t>(round % 2 == 0 ? i : num_targets - 1 - i);
+        const std::vector<BenchRun>& before = results_[t].back().runs;
+        const BenchRun* last = before.empty() ? nullptr : &before.back();
+        if (progress_) progress_({t, &task, std::min(done, total), total, warmup, last});
+        QUENCH_TRY_VOID(run_one(t, request, task.name, warmup));
+        ++done;
+      }
+      const bool climbing = std::any_of(results_.begin(), results_.end(), still_climbing);
+      if (warmup && round + 1 == warmups && warmups < options_.max_warmups && climbing) ++warmups;
+    }
+    return {};
+  }
+
+ private:
+  Result<void> run_one(size_t t, const BenchRequest& request, const std::string& task,
+                       bool warmup) {
+    auto measured = measure_run(*targets_[t], request, options_.stop);
+    const bool stopped = !measured && measured.error().code == ErrorCode::kCancelled;
+    if (!measured && (stopped || options_.max_failures == 0))
+      return tl::unexpected(measured.error());
+    BenchRun run = measured ? std::move(*measured) : BenchRun();
+    if (!measured) {
+      run.seed = request.sampling.seed;
+      run.finish_reason = FinishReason::kError;
+      run.error = measured.error().message;
+    }
+    run.task = task;
+    run.warmup = warmup;
+    const std::string error = run.error;
+    results_[t].back().runs.push_back(std::move(run));
+    failures_ = error.empty() ? 0 : failures_ + 1;
+    if (failures_ > options_.max_failures) {
+      return fail(ErrorCode::kInternal, "{}{}", error,
+                  failures_ > 1 ? fmt::format(" That were {} failures in a row.", failures_) : "");
+    }
+    return {};
+  }
+
+  const std::vector<BenchTarget*>& targets_;
+  const ProtocolOptions& options_;
+  std::vector<std::vector<TaskRuns>>& results_;
+  const std::function<void(const RunProgress&)>& progress_;
+  int64_t failures_ = 0;
+};
+
+}  // namespace
 
 Result<void> run_protocol(const std::vector<BenchTarget*>& targets, const Protocol& protocol,
                           const ProtocolOptions& options,
                           std::vector<std::vector<TaskRuns>>& results,
                           const std::function<void(const RunProgress&)>& progress) {
-  const ProtocolLength& length = options.length;
-  const int64_t rounds = length.warmups + length.runs;
-  const auto num_targets = static_cast<int64_t>(targets.size());
-  const int64_t total = rounds * num_targets * static_cast<int64_t>(options.tasks.size());
+  const auto per_task =
+      (options.length.warmups + options.length.runs) * static_cast<int64_t>(targets.size());
+  const int64_t total = per_task * static_cast<int64_t>(options.tasks.size());
   results.assign(targets.size(), {});
-  int64_t done = 0;
-  for (const Task& task : options.tasks) {
-    BenchRequest request;
-    QUENCH_TRY(request.prompt, task.prompt(options.lang));
-    QUENCH_TRY(request.sampling, protocol.settings(task, length));
+  TaskRounds rounds(targets, options, results, progress);
+  for (size_t i = 0; i < options.tasks.size(); ++i) {
+    const Task& task = options.tasks[i];
+    QUENCH_TRY(const BenchRequest request, make_request(protocol, options, task));
     for (auto& result : results) result.push_back({task.name, options.lang, {}});
-    for (int64_t round = 0; round < rounds; ++round) {
-      const bool warmup = round < length.warmups;
-      // Warm-ups take seeds of their own, so that every counted run is new to a cache.
-      request.sampling.seed =
-          options.first_seed +
-          static_cast<uint64_t>(warmup ? length.runs + round : round - length.warmups);
-      for (int64_t i = 0; i < num_targets; ++i) {
-        const auto t = static_cast<size_t>(round % 2 == 0 ? i : num_targets - 1 - i);
-        if (progress) progress({t, &task, done, total, warmup});
-        QUENCH_TRY(BenchRun run, measure_run(*targets[t], request, options.stop));
-        run.warmup = warmup;
-        results[t].back().runs.push_back(std::move(run));
-        ++done;
-      }
-    }
+    QUENCH_TRY_VOID(rounds.run(task, request, static_cast<int64_t>(i) * per_task, total));
   }
   return {};
+}
+
+Result<BenchRequest> make_request(const Protocol& protocol, const ProtocolOptions& options,
+                                  const Task& task) {
+  BenchRequest request;
+  QUENCH_TRY(request.prompt, task.prompt(options.lang));
+  QUENCH_TRY(request.sampling, protocol.settings(task, options.length));
+  request.length_locked = options.locked_tokens.has_value();
+  if (options.locked_tokens)
+    request.sampling.max_new_tokens = static_cast<int>(*options.locked_tokens);
+  return request;
 }
 
 }  // namespace quench

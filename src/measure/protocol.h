@@ -1,5 +1,5 @@
 // The protocol: warm-up runs, then counted runs with the seeds 1, 2, ..., each one request on an
-// otherwise idle target.
+// otherwise idle target. One thread.
 #pragma once
 
 #include <atomic>
@@ -7,31 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "measure/bench_run.h"
 #include "measure/statistics.h"
-#include "measure/target.h"
 #include "measure/task.h"
 
 namespace quench {
-
-// One answer with its times, on the caller's clock, from the call of submit().
-struct BenchRun {
-  bool warmup = false;
-  uint64_t seed = 0;
-  std::optional<int64_t> prompt_tokens;
-  int64_t generated_tokens = 0;  // a stop token included
-  FinishReason finish_reason = FinishReason::kStop;
-  double ttft_s = 0.0;                 // token_s[0]; 0 without tokens
-  double e2e_s = 0.0;                  // until the last event
-  std::vector<double> token_s;         // [generated_tokens] as the caller saw them
-  std::vector<double> engine_token_s;  // [generated_tokens] as the engine drew them; empty: unknown
-  std::string text;
-
-  // Generated tokens after the first, over the time between the first and the last; null with less
-  // than two tokens.
-  std::optional<double> decode_tok_s() const;
-  // Prompt tokens over the time to the first token, which includes drawing it.
-  std::optional<double> prefill_tok_s() const;
-};
 
 // All runs of one task on one target.
 struct TaskRuns {
@@ -40,9 +20,10 @@ struct TaskRuns {
   std::vector<BenchRun> runs;  // warm-ups first
 };
 
-// The counted runs' values, one per run that has it.
-std::vector<double> counted(const std::vector<TaskRuns>& tasks,
-                            const std::function<std::optional<double>(const BenchRun&)>& value);
+// The counted runs' values, one per run that has it and did not fail.
+using RunValue = std::function<std::optional<double>(const BenchRun&)>;
+std::vector<double> counted(const std::vector<TaskRuns>& tasks, const RunValue& value);
+std::vector<double> counted(const TaskRuns& task, const RunValue& value);
 
 // Speeds and times over all counted runs of all tasks.
 struct SpeedSummary {
@@ -53,17 +34,32 @@ struct SpeedSummary {
 };
 SpeedSummary summarize_speed(const std::vector<TaskRuns>& tasks);
 
-// Runs one request to its end. `stop` set from elsewhere ends it with an error kCancelled.
+// Runs one request to its end; one that the target ends with an error comes back with BenchRun::
+// error. `stop` set from elsewhere ends it with an error kCancelled.
 Result<BenchRun> measure_run(BenchTarget& target, const BenchRequest& request,
                              const std::atomic<bool>* stop);
+
+// Whether the last three speeds of a warm-up still climb, each over the one before and together by
+// more than 5 %: then the next run is probably faster yet. Speeds that only scatter do so once in
+// six times, which costs one more run.
+bool still_climbing(const std::vector<TaskRuns>& tasks);
 
 struct ProtocolOptions {
   std::vector<Task> tasks;
   std::string lang = "en";
   ProtocolLength length;
   uint64_t first_seed = 1;
+  // A task's warm-ups go on beyond those of `length`, up to so many, while the decode speed climbs.
+  int64_t max_warmups = 0;
+  std::optional<int64_t> locked_tokens;  // every answer has exactly so many tokens
+  // So many failed requests in a row are noted and passed over; one more ends the measurement.
+  int64_t max_failures = 0;
   const std::atomic<bool>* stop = nullptr;
 };
+
+// What one run of this task asks for; the caller sets the seed.
+Result<BenchRequest> make_request(const Protocol& protocol, const ProtocolOptions& options,
+                                  const Task& task);
 
 // What is under way: run number `run` of `runs` of everything that was asked for.
 struct RunProgress {
@@ -72,6 +68,7 @@ struct RunProgress {
   int64_t run;
   int64_t runs;
   bool warmup;
+  const BenchRun* last;  // that has ended, of this target; null: none yet
 };
 
 // Measures several targets with the same requests. Their runs take turns, and every second round

@@ -3,41 +3,19 @@
 #include <cmath>
 #include <ctime>
 
-#include "base/sha256.h"
 #include "base/version.h"
+#include "measure/bench_record.h"
 #include "measure/eval/eval_json.h"
 
 namespace quench {
 namespace {
 
-Json or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
-template <class T>
-Json or_null(const std::optional<T>& value) {
-  return value ? Json(*value) : Json();
-}
 Json median_or_null(const Summary& summary) {
   return summary.count == 0 ? Json() : Json(summary.median);
 }
 
 Json build_json(const ShootoutRow& row) {
   return {{"commit", build_commit()}, {"isa", row.target.value("isa", Json())}};
-}
-
-Json machine_json() {
-  const Machine machine = this_machine();
-  return {{"cpu_model", or_null(machine.cpu_model)},
-          {"cpus", machine.cpus},
-          {"memory_bytes", or_null(machine.memory_bytes)}};
-}
-
-Json model_json(const MeasuredModel& model) {
-  return {{"name", model.name},
-          {"sha256", or_null(model.sha256)},
-          {"family", model.family},
-          {"format", model.format},
-          {"bytes", model.bytes},
-          {"bytes_read_per_token", model.bytes_read_per_token},
-          {"parameters", model.num_parameters}};
 }
 
 Json settings_json(const Shootout& shootout) {
@@ -49,34 +27,6 @@ Json settings_json(const Shootout& shootout) {
           {"max_new_tokens", or_null(shootout.length.max_new_tokens)},
           {"sampling", shootout.protocol.sampling},
           {"interleaved", shootout.interleaved}};
-}
-
-Json run_json(const BenchRun& run) {
-  return {{"warmup", run.warmup},
-          {"seed", run.seed},
-          {"prompt_tokens", or_null(run.prompt_tokens)},
-          {"generated_tokens", run.generated_tokens},
-          {"generated_bytes", run.text.size()},
-          {"finish_reason", finish_reason_name(run.finish_reason)},
-          {"ttft_s", run.token_s.empty() ? Json() : Json(run.ttft_s)},
-          {"e2e_s", run.e2e_s},
-          {"decode_tok_s", or_null(run.decode_tok_s())},
-          {"token_s", run.token_s},
-          {"engine_token_s", run.engine_token_s.empty() ? Json() : Json(run.engine_token_s)}};
-}
-
-Json summary_json(const Summary& summary) {
-  if (summary.count == 0) return {};
-  return {{"count", summary.count},
-          {"median", summary.median},
-          {"low", summary.interval.low},
-          {"high", summary.interval.high},
-          {"coverage", summary.interval.coverage},
-          {"mean", summary.mean},
-          {"standard_deviation", summary.standard_deviation},
-          {"min", summary.min},
-          {"max", summary.max},
-          {"outliers", summary.outliers}};
 }
 
 Json choice_json(const Choice& choice) {
@@ -134,40 +84,24 @@ Json recommendation_json(const Recommendation& recommendation) {
           {"balance_scores", scores}};
 }
 
-// Names the object by its content.
-void add_id(Json& json) {
-  const std::string text = json.dump();
-  json["id"] = sha256_hex(std::as_bytes(std::span(text))).substr(0, 16);
-}
-
 }  // namespace
 
 Json record_json(const Shootout& shootout, const ShootoutRow& row, const std::string& time) {
-  Json tasks = Json::array();
-  for (const TaskRuns& task : row.runs) {
-    Json runs = Json::array();
-    for (const BenchRun& run : task.runs) runs.push_back(run_json(run));
-    tasks.push_back({{"task", task.task}, {"lang", task.lang}, {"runs", runs}});
-  }
-  Json json = {
-      {"schema", "quench.record/1"},
-      {"id", nullptr},
-      {"time", time},
-      {"build", build_json(row)},
-      {"machine", machine_json()},
-      {"ceilings", nullptr},
-      {"model", model_json(row.model)},
-      {"plan", row.target.value("plan", Json())},
-      {"kernels", row.target.value("kernels", Json())},
-      {"settings", settings_json(shootout)},
-      {"tasks", tasks},
-      {"memory", {{"planned_bytes", row.planned_bytes}, {"peak_bytes", or_null(row.peak_bytes)}}},
-      {"series", nullptr},
-      {"energy_j", nullptr}};
-  json["settings"]["device"] = row.target.value("device", Json());
-  json["settings"]["threads"] = row.target.value("threads", Json());
-  add_id(json);
-  return json;
+  Bench bench;
+  bench.target = row.target;
+  bench.model = row.model;
+  bench.sampling = shootout.protocol.sampling;
+  bench.length = shootout.length;
+  bench.lang = shootout.lang;
+  bench.first_seed = shootout.first_seed;
+  bench.interleaved = shootout.interleaved;
+  bench.tasks = row.runs;
+  bench.load_s = row.make_s;
+  bench.planned_bytes = row.planned_bytes;
+  bench.peak_bytes = row.peak_bytes;
+  bench.complete = shootout.complete;
+  bench.problems = find_problems(bench);
+  return record_json(bench, time);
 }
 
 Json eval_json(const Shootout& shootout, const ShootoutRow& row) {
@@ -199,36 +133,6 @@ Json shootout_json(const Shootout& shootout, const std::string& time, const std:
                {"evaluations", evaluations}};
   add_id(json);
   return json;
-}
-
-Result<void> validate_measurement(const Json& json) {
-  struct Schema {
-    const char* name;
-    std::vector<const char*> fields;
-  };
-  static const Schema kSchemas[] = {
-      {"quench.record/1",
-       {"id", "time", "build", "machine", "ceilings", "model", "plan", "kernels", "settings",
-        "tasks", "memory", "series", "energy_j"}},
-      {"quench.eval/1",
-       {"model", "reference", "text_sha256", "tokens", "context", "stride", "convention", "ppl",
-        "kld", "top1_agreement", "accuracy", "domains", "noise_floor"}},
-      {"quench.shootout/1", {"reference", "rows", "recommendation", "report"}}};
-  const std::string name =
-      json.is_object() && json.contains("schema") ? json["schema"].dump() : "nothing";
-  for (const Schema& schema : kSchemas) {
-    if (name != fmt::format("\"{}\"", schema.name)) continue;
-    for (const char* field : schema.fields) {
-      if (!json.contains(field))
-        return fail(ErrorCode::kInvalidFile, "A {} needs the field \"{}\".", schema.name, field);
-    }
-    for (const char* list : {"records", "evaluations"}) {
-      if (!json.contains(list)) continue;
-      for (const Json& part : json[list]) QUENCH_TRY_VOID(validate_measurement(part));
-    }
-    return {};
-  }
-  return fail(ErrorCode::kInvalidFile, "Expected the schema of a measurement, found {}.", name);
 }
 
 std::string utc_time() {

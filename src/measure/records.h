@@ -15,7 +15,8 @@ Json eval_json(const Shootout& shootout, const ShootoutRow& row);
 // report: the Markdown report's file name, or empty.
 Json shootout_json(const Shootout& shootout, const std::string& time, const std::string& report);
 
-// What is missing or of the wrong type in one of the three, in one sentence.
+// What is missing or of the wrong type in one of the three, in one sentence. A record of an earlier
+// version, without fields that were added since, is good (measure/validate.cc).
 Result<void> validate_measurement(const Json& json);
 
 // Now, as 2026-01-31T12:34:56Z.

@@ -1,12 +1,9 @@
 #include "measure/shootout.h"
 
-#include <fmt/ranges.h>
-
 #include <stdlib.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
 #include <set>
 
 #include "base/file.h"
@@ -22,28 +19,6 @@ constexpr const char* kReferenceName = "reference";
 constexpr double kMemoryShare = 0.8;
 // Room for a prompt beside the longest answer.
 constexpr int64_t kPromptTokens = 512;
-
-std::string format_summary(const Plan& plan) {
-  std::map<std::string, int64_t> bytes;
-  for (const PlannedMatrix& matrix : plan.matrices) bytes[matrix.format->name] += matrix.bytes;
-  std::vector<std::pair<int64_t, std::string>> order;
-  for (const auto& [name, count] : bytes) order.emplace_back(-count, name);
-  std::sort(order.begin(), order.end());
-  std::vector<std::string> names;
-  for (const auto& [count, name] : order) names.push_back(name);
-  return fmt::format("{}", fmt::join(names, " + "));
-}
-
-MeasuredModel measured_model(const PlannedModel& planned, const std::string& sha256) {
-  const Plan& plan = planned.plan;
-  return {planned.files.name,
-          sha256,
-          plan.family->architecture,
-          format_summary(plan),
-          plan.weights_bytes + plan.vectors_bytes,
-          plan.read_bytes_per_token,
-          plan.num_parameters};
-}
 
 // A row that is open: its session and the engine on it.
 struct OpenRow {
@@ -122,7 +97,8 @@ class Runs {
       reference.goal.max_seq_len =
           std::min(longest + kPromptTokens, planned->plan.config.max_position_embeddings);
     }
-    QUENCH_TRY_VOID(hash_model(*planned));
+    report("Hashing the weights", 0, 1);
+    QUENCH_TRY(sha256_, hash_weights(planned->files, planned->device->num_workers()));
     const std::vector<std::string>& profiles =
         options_.profiles.empty() ? result_.protocol.profiles : options_.profiles;
     std::set<std::string> seen = {kReferenceName};
@@ -154,7 +130,7 @@ class Runs {
     for (size_t i = 0; i < sessions_.size(); ++i) {
       QUENCH_TRY(const auto planned, plan_model(sessions_[i], Weights::kRequired));
       ShootoutRow& row = result_.rows[i];
-      row.model = measured_model(*planned, sha256_);
+      row.model = measured_model(planned->files.name, planned->plan, sha256_);
       row.planned_bytes = planned->plan.total_bytes();
       sum_bytes += row.planned_bytes;
       if (i > 0) largest_bytes = std::max(largest_bytes, row.planned_bytes);
@@ -177,15 +153,6 @@ class Runs {
     groups.clear();
     for (size_t i = 1; i < sessions_.size(); ++i) groups.push_back({i});
     return groups;
-  }
-
-  Result<void> hash_model(const PlannedModel& planned) {
-    const auto& checkpoint = planned.files.checkpoint;
-    if (!checkpoint || !checkpoint->has_weights() || checkpoint->weight_bytes() > kMaxHashBytes)
-      return {};
-    report("Hashing the weights", 0, 1);
-    QUENCH_TRY(sha256_, checkpoint->sha256(planned.device->num_workers()));
-    return {};
   }
 
   // Opens a row and takes its peak memory: the largest growth of this process's resident anonymous
@@ -219,7 +186,8 @@ class Runs {
     QUENCH_TRY(request.prompt, tasks_.front().prompt(options_.lang));
     QUENCH_TRY(request.sampling, result_.protocol.settings(tasks_.front(), result_.length));
     request.sampling.max_new_tokens = 4;
-    QUENCH_TRY([[maybe_unused]] const BenchRun run, measure_run(target, request, options_.stop));
+    QUENCH_TRY(const BenchRun run, measure_run(target, request, options_.stop));
+    if (!run.error.empty()) return fail(ErrorCode::kInternal, "{}", run.error);
     return {};
   }
 

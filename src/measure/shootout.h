@@ -10,22 +10,11 @@
 #include "engine/session.h"
 #include "measure/eval/evaluate.h"
 #include "measure/machine.h"
+#include "measure/measured_model.h"
 #include "measure/protocol.h"
 #include "measure/recommend.h"
 
 namespace quench {
-
-// The model of a row, as loaded.
-struct MeasuredModel {
-  std::string name;
-  std::string sha256;  // empty: unknown (not computed beyond kMaxHashBytes)
-  std::string family;
-  std::string format;  // formats of the matrices, the one with the most bytes first
-  int64_t bytes = 0;   // of the weights in memory: matrices, norms, biases, rotary tables
-  int64_t bytes_read_per_token = 0;
-  int64_t num_parameters = 0;
-};
-constexpr int64_t kMaxHashBytes = int64_t{2} << 30;
 
 struct ShootoutRow {
   std::string profile;  // "reference", a recipe or a format

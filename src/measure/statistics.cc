@@ -96,14 +96,88 @@ std::vector<int64_t> find_outliers(std::span<const double> values) {
 Summary summarize(std::span<const double> values) {
   if (values.empty()) return {};
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
-  return {static_cast<int64_t>(values.size()),
-          median(values),
-          median_interval(values),
-          mean(values),
-          standard_deviation(values),
-          *low,
-          *high,
-          find_outliers(values)};
+  Summary summary;
+  summary.count = static_cast<int64_t>(values.size());
+  summary.median = median(values);
+  summary.interval = median_interval(values);
+  summary.mean = mean(values);
+  summary.standard_deviation = standard_deviation(values);
+  summary.min = *low;
+  summary.max = *high;
+  summary.outliers = find_outliers(values);
+  const auto n = static_cast<double>(values.size());
+  const double half = values.size() < 2 ? 0.0
+                                        : t_quantile_95(summary.count - 1) *
+                                              summary.standard_deviation / std::sqrt(n);
+  summary.mean_low = summary.mean - half;
+  summary.mean_high = summary.mean + half;
+  if (summary.outliers.empty()) return summary;
+  std::vector<double> rest(values.begin(), values.end());
+  for (auto it = summary.outliers.rbegin(); it != summary.outliers.rend(); ++it)
+    rest.erase(rest.begin() + *it);
+  summary.median_without_outliers = median(rest);
+  return summary;
+}
+
+std::optional<double> smallest_difference(int64_t n, double variation) {
+  if (n < 2) return std::nullopt;
+  const auto freedom = static_cast<double>(2 * n - 2);
+  // t(0.8, f) by the expansion of Abramowitz and Stegun 26.7.5; off by 0.003 for f = 2.
+  constexpr double kZ = 0.8416;
+  const double z3 = kZ * kZ * kZ;
+  const double z5 = z3 * kZ * kZ;
+  const double power_t = kZ + (z3 + kZ) / (4.0 * freedom) +
+                         (5.0 * z5 + 16.0 * z3 + 3.0 * kZ) / (96.0 * freedom * freedom);
+  return (t_quantile_95(2 * n - 2) + power_t) * std::sqrt(2.0 / static_cast<double>(n)) * variation;
+}
+
+Trend find_trend(std::span<const double> values) {
+  constexpr size_t kExactTrend = 50;
+  const size_t n = values.size();
+  if (n < 3) return {};
+  int64_t score = 0;  // pairs that rise minus pairs that fall
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = i + 1; j < n; ++j)
+      score += values[j] > values[i] ? 1 : values[j] < values[i] ? -1 : 0;
+  }
+  const auto pairs = static_cast<int64_t>(n * (n - 1) / 2);
+  Trend trend = {static_cast<double>(score) / static_cast<double>(pairs), 0.0};
+  if (n > kExactTrend) {
+    // Kendall 1938: nearly normal, with variance n (n - 1) (2n + 5) / 18.
+    const auto m = static_cast<double>(n);
+    const double deviation = std::sqrt(m * (m - 1.0) * (2.0 * m + 5.0) / 18.0);
+    const double z = std::max(std::fabs(static_cast<double>(score)) - 1.0, 0.0) / deviation;
+    trend.p_value = std::erfc(z / std::sqrt(2.0));
+    return trend;
+  }
+  // Without a trend every order is equally probable, and the number of falling pairs of n values is
+  // that of n - 1 plus a number from 0 to n - 1, all equally probable.
+  std::vector<double> falling = {1.0};
+  for (size_t count = 2; count <= n; ++count) {
+    std::vector<double> next(falling.size() + count - 1, 0.0);
+    for (size_t i = 0; i < falling.size(); ++i) {
+      for (size_t k = 0; k < count; ++k) next[i + k] += falling[i] / static_cast<double>(count);
+    }
+    falling = std::move(next);
+  }
+  for (size_t i = 0; i < falling.size(); ++i) {
+    if (std::abs(pairs - 2 * static_cast<int64_t>(i)) >= std::abs(score))
+      trend.p_value += falling[i];
+  }
+  trend.p_value = std::min(trend.p_value, 1.0);
+  return trend;
+}
+
+double lag1_autocorrelation(std::span<const double> values) {
+  if (values.size() < 3) return 0.0;
+  const double center = mean(values);
+  double products = 0.0;
+  double squares = 0.0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    squares += (values[i] - center) * (values[i] - center);
+    if (i > 0) products += (values[i] - center) * (values[i - 1] - center);
+  }
+  return squares > 0.0 ? products / squares : 0.0;
 }
 
 double t_quantile_95(int64_t degrees_of_freedom) {

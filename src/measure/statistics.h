@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -50,8 +51,29 @@ struct Summary {
   double min = 0.0;
   double max = 0.0;
   std::vector<int64_t> outliers;
+  double mean_low = 0.0;  // 95 % interval of the mean, Student's t; the mean itself for one value
+  double mean_high = 0.0;
+  std::optional<double> median_without_outliers;  // null without outliers
 };
 Summary summarize(std::span<const double> values);
+
+// The smallest difference between two means, as a share of them, that two samples of n values with
+// this coefficient of variation show with 80 % power at the two-sided 5 % level:
+// (t(0.975, 2n-2) + t(0.8, 2n-2)) sqrt(2/n) cv. About 1.3 cv for n = 10. Null for n < 2.
+std::optional<double> smallest_difference(int64_t n, double variation);
+
+// Whether values go up or down in their order (Mann 1945, Kendall 1938). tau is 1 when each value
+// is larger than all before it, -1 when smaller. p_value: how probable a |tau| at least this large
+// is without a trend, exact for values that are all different (equal ones count as neither).
+struct Trend {
+  double tau = 0.0;
+  double p_value = 1.0;
+};
+Trend find_trend(std::span<const double> values);
+
+// Correlation of each value with the one before it; 0 for less than three values or equal ones.
+// n values are worth n (1 - r) / (1 + r) independent ones.
+double lag1_autocorrelation(std::span<const double> values);
 
 // The two-sided 95 % quantile of Student's t distribution. Between the table's rows the next lower
 // number of degrees of freedom is taken, which makes intervals wider, never narrower.

@@ -103,5 +103,62 @@ TEST(Statistics, TQuantile) {
   EXPECT_EQ(t_quantile_95(1000000), 1.962);
 }
 
+TEST(Statistics, SmallestDifferenceOfTenRuns) {
+  // (2.101 + 0.862) sqrt(2 / 10) = 1.325.
+  EXPECT_NEAR(*smallest_difference(10, 0.03), 1.325 * 0.03, 1e-4);
+  EXPECT_NEAR(*smallest_difference(2, 1.0), 4.303 + 1.061, 0.01);
+  EXPECT_FALSE(smallest_difference(1, 0.1));
+  EXPECT_EQ(smallest_difference(10, 0.0), 0.0);
+}
+
+TEST(Statistics, MeanHasItsInterval) {
+  const std::vector<double> values = {1.0, 2.0, 3.0, 4.0};
+  const Summary summary = summarize(values);
+  // t(3) = 3.182, s = 1.29099, n = 4.
+  EXPECT_NEAR(summary.mean_high - 2.5, 3.182 * 1.29099 / 2.0, 1e-4);
+  EXPECT_NEAR(summary.mean_low + summary.mean_high, 5.0, 1e-12);
+  EXPECT_FALSE(summary.median_without_outliers);
+  const Summary one = summarize(std::vector<double>{7.0});
+  EXPECT_EQ(one.mean_low, 7.0);
+  EXPECT_EQ(one.mean_high, 7.0);
+}
+
+TEST(Statistics, OutliersStayInAndAreSaidWithoutToo) {
+  const std::vector<double> values = {10.0, 10.1, 9.9, 10.2, 9.8, 50.0};
+  const Summary summary = summarize(values);
+  EXPECT_EQ(summary.outliers, std::vector<int64_t>{5});
+  EXPECT_EQ(summary.count, 6);
+  EXPECT_EQ(summary.max, 50.0);
+  EXPECT_EQ(summary.median_without_outliers, 10.0);
+}
+
+TEST(Statistics, TrendIsExact) {
+  const std::vector<double> rising = {1.0, 2.0, 3.0, 4.0, 5.0};
+  EXPECT_EQ(find_trend(rising).tau, 1.0);
+  EXPECT_NEAR(find_trend(rising).p_value, 2.0 / 120.0, 1e-12);
+  // Of the 24 orders of four values, those with at most one pair out of order, both ways: 1 + 3.
+  EXPECT_NEAR(find_trend(std::vector<double>{1.0, 2.0, 4.0, 3.0}).p_value, 8.0 / 24.0, 1e-12);
+  EXPECT_NEAR(find_trend(std::vector<double>{3.0, 1.0, 2.0}).p_value, 1.0, 1e-12);
+  EXPECT_EQ(find_trend(std::vector<double>{5.0, 5.0, 5.0, 5.0}).tau, 0.0);
+  EXPECT_EQ(find_trend(std::vector<double>{1.0, 2.0}).p_value, 1.0);
+}
+
+TEST(Statistics, TrendOfManyValuesIsNearlyNormal) {
+  std::vector<double> values;
+  for (int i = 0; i < 50; ++i) values.push_back((i * 37) % 101);
+  const Trend exact = find_trend(values);
+  values.push_back(median(values));  // one more takes the other way, and says nothing new
+  const Trend normal = find_trend(values);
+  EXPECT_NEAR(exact.p_value, normal.p_value, 0.03);
+  for (int i = 0; i < 1000; ++i) values.push_back(2000.0 + i);
+  EXPECT_LT(find_trend(values).p_value, 1e-6);
+}
+
+TEST(Statistics, Autocorrelation) {
+  EXPECT_LT(lag1_autocorrelation(std::vector<double>{1.0, -1.0, 1.0, -1.0, 1.0, -1.0}), -0.7);
+  EXPECT_GT(lag1_autocorrelation(std::vector<double>{1.0, 2.0, 3.0, 4.0, 5.0, 6.0}), 0.4);
+  EXPECT_EQ(lag1_autocorrelation(std::vector<double>{2.0, 2.0, 2.0}), 0.0);
+}
+
 }  // namespace
 }  // namespace quench

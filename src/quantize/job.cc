@@ -46,6 +46,8 @@ class JobPlanner {
     item.format = format;
     item.is_quantized = !is_float(*format);
     item.fallback = fallback;
+    if (item.is_quantized) keep_what_does_not_fit(spec, item);
+    format = item.format;
     const int64_t weights = spec.rows * spec.cols;
     item.source_bytes = weights * 2;
     item.bytes = format->matrix_bytes(spec.rows, spec.cols);
@@ -59,6 +61,20 @@ class JobPlanner {
     QuantizeUnit& unit = unit_of(spec.layer);
     item.spec = std::move(spec);
     unit.items.push_back(std::move(item));
+  }
+
+  // Other programs' layouts hold the matrices of layers only, and not every format.
+  void keep_what_does_not_fit(const TensorSpec& spec, QuantizeItem& item) const {
+    const bool is_own = std::string_view(job_.writer->name) == "quench";
+    const auto kind =
+        job_.recipe.rotate ? InputTransform::Kind::kHadamard : InputTransform::Kind::kNone;
+    if (is_own ||
+        (spec.layer >= 0 && job_.writer->accepts(*item.format, spec.rows, spec.cols, kind)))
+      return;
+    item.fallback = fmt::format("{} does not hold {}", job_.writer->name,
+                                spec.layer < 0 ? std::string("it") : item.format->name);
+    item.format = job_.model->source->stored_format(spec);
+    item.is_quantized = false;
   }
 
   // The same for all matrices that share an input, so that it is rotated once.
@@ -101,6 +117,7 @@ Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
   if (!options.algorithm.empty()) job.recipe.algorithm = options.algorithm;
   job.recipe.rotate = job.recipe.rotate || options.rotate;
   QUENCH_TRY(job.algorithm, require_algorithm(job.recipe.algorithm));
+  QUENCH_TRY(job.writer, require_quant_writer(options.layout));
   QUENCH_TRY(job.model, plan_model(session, Weights::kRequired));
   QUENCH_TRY_VOID(refuse_quantized(*job.model));
   JobPlanner planner(job);
@@ -116,6 +133,16 @@ Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
     return fail(ErrorCode::kInvalidArgument,
                 "The algorithm {} does not suit the format {}; {} does.", job.algorithm->name,
                 format.name, "rtn");
+  }
+  const bool any = std::any_of(job.units.begin(), job.units.end(), [](const QuantizeUnit& unit) {
+    return std::any_of(unit.items.begin(), unit.items.end(),
+                       [](const QuantizeItem& item) { return item.is_quantized; });
+  });
+  if (!any) {
+    return fail(ErrorCode::kInvalidArgument,
+                "Nothing would be quantized: the layout {} holds no matrix of this model in the "
+                "formats of {}{}. docs/formats.md says which it holds.",
+                job.writer->name, job.recipe.name, job.recipe.rotate ? ", rotated" : "");
   }
   return job;
 }

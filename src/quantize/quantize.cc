@@ -25,35 +25,26 @@ Dtype float_dtype(const Format& format) {
   return format.name == "f32" ? Dtype::kF32 : format.name == "f16" ? Dtype::kF16 : Dtype::kBF16;
 }
 
-std::string plane_name(const QuantizeItem& item, size_t plane) {
-  return fmt::format("{}.{}.{}", item.spec.name, item.format->name,
-                     item.format->planes[plane].name);
-}
-
-std::string signs_name(const QuantizeItem& item) {
-  return fmt::format("{}.{}.signs", item.spec.name, item.format->name);
-}
-
-std::vector<NewTensor> output_tensors(const QuantizeItem& item) {
+// What the writer makes of a matrix with such a name, format and shape; all zeros will do.
+Result<std::vector<NewTensor>> output_tensors(const QuantWriter& writer, const QuantizeItem& item) {
   const TensorSpec& spec = item.spec;
   if (!item.is_quantized) {
     std::vector<int64_t> shape = {spec.rows, spec.cols};
     if (!role_row(spec.role).is_matrix) shape = {spec.rows * spec.cols};
-    return {{spec.name, float_dtype(*item.format), shape}};
+    return std::vector<NewTensor>{{spec.name, float_dtype(*item.format), shape}};
   }
+  const QuantizedTensor nothing(*item.format, spec.rows, spec.cols);
+  QUENCH_TRY(const std::vector<EncodedTensor> encoded,
+             writer.write(spec.name, nothing, item.transform));
   std::vector<NewTensor> tensors;
-  const int64_t tile_rows = spec.rows / item.format->tile_rows;
-  for (size_t p = 0; p < item.format->planes.size(); ++p) {
-    const int64_t bytes = item.format->plane_bytes(static_cast<int>(p), spec.rows, spec.cols);
-    tensors.push_back({plane_name(item, p), Dtype::kU8, {tile_rows, bytes / tile_rows}});
-  }
-  if (item.transform) tensors.push_back({signs_name(item), Dtype::kU8, {ceil_div(spec.cols, 8)}});
+  for (const EncodedTensor& tensor : encoded) tensors.push_back(tensor.tensor);
   return tensors;
 }
 
 // Everything that decides the bytes.
 std::string job_key(const QuantizeOptions& options, const QuantizeJob& job) {
   Json key = {{"revision", kRevision},
+              {"layout", job.writer->name},
               {"algorithm", job.algorithm->name},
               {"default", job.recipe.default_format},
               {"roles", job.recipe.role_formats},
@@ -63,7 +54,7 @@ std::string job_key(const QuantizeOptions& options, const QuantizeJob& job) {
               {"isa", job.algorithm->needs == Needs::kNothing ? "" : job.model->device->isa()},
               {"config", job.model->files.config_json}};
   if (job.model->files.checkpoint) {
-    for (const SafetensorsFile& file : job.model->files.checkpoint->files()) {
+    for (const MappedFile& file : job.model->files.checkpoint->files()) {
       std::error_code error;
       const auto time = fs::last_write_time(file.path(), error);
       key["files"].push_back({fs::absolute(file.path(), error).string(), file.bytes().size(),
@@ -90,8 +81,8 @@ class Quantizer {
     for (const QuantizeUnit& unit : job_.units) {
       output.units.push_back({unit.name, {}});
       for (const QuantizeItem& item : unit.items) {
-        for (NewTensor& tensor : output_tensors(item))
-          output.units.back().tensors.push_back(std::move(tensor));
+        QUENCH_TRY(std::vector<NewTensor> tensors, output_tensors(*job_.writer, item));
+        for (NewTensor& tensor : tensors) output.units.back().tensors.push_back(std::move(tensor));
       }
     }
     QUENCH_TRY(writer_, CheckpointWriter::open(std::move(output)));
@@ -168,7 +159,9 @@ class Quantizer {
     const Format& format = *item.format;
     Device& device = *job_.model->device;
     const int64_t block = std::max(kPackRows, round_up(kBlockWeights / spec.cols, kPackRows));
-    const int64_t round = block * device.num_workers();
+    // The own layout takes row blocks as they come; others want the whole matrix.
+    const bool is_own = std::string_view(job_.writer->name) == "quench";
+    const int64_t round = is_own ? block * device.num_workers() : spec.rows;
     double squared_error = 0.0;
     double squared_norm = 0.0;
     for (int64_t begin = 0; begin < spec.rows; begin += round) {
@@ -178,14 +171,17 @@ class Quantizer {
       std::mutex mutex;
       device.run([&](const OpContext& context) {
         const Range part = worker_range(context.worker, rows, block);
-        if (part.begin == part.end) return;
         double error = 0.0;
         double norm = 0.0;
-        auto done =
-            encode_rows(*encoder, item, begin + part.begin, part.end - part.begin,
-                        format.row_planes(encoded.planes(), part.begin, spec.cols), error, norm);
+        for (int64_t row = part.begin; row < part.end; row += block) {
+          auto done = encode_rows(*encoder, item, begin + row, std::min(block, part.end - row),
+                                  format.row_planes(encoded.planes(), row, spec.cols), error, norm);
+          if (done) continue;
+          const std::lock_guard lock(mutex);
+          outcome = std::move(done);
+          return;
+        }
         const std::lock_guard lock(mutex);
-        if (!done) outcome = std::move(done);
         partial_errors_[context.worker.index] = {error, norm};
       });
       QUENCH_TRY_VOID(std::move(outcome));
@@ -195,15 +191,14 @@ class Quantizer {
         squared_norm += sums.second;
       }
       partial_errors_.clear();
-      const ConstPlanes planes = std::as_const(encoded).planes();
-      for (size_t p = 0; p < format.planes.size(); ++p) {
-        QUENCH_TRY_VOID(writer_.append(plane_name(item, p),
-                                       {planes[p], static_cast<size_t>(format.plane_bytes(
-                                                       static_cast<int>(p), rows, spec.cols))}));
+      QUENCH_TRY(const std::vector<EncodedTensor> tensors,
+                 job_.writer->write(spec.name, encoded, item.transform));
+      for (const EncodedTensor& tensor : tensors) {
+        // A transform belongs to the whole matrix: it comes with the first rows.
+        if (begin > 0 && tensor.tensor.name.ends_with(".signs")) continue;
+        QUENCH_TRY_VOID(writer_.append(tensor.tensor.name, tensor.data));
       }
     }
-    if (item.transform)
-      QUENCH_TRY_VOID(writer_.append(signs_name(item), item.transform.sign_bits()));
     job_.model->source->drop(spec);
     const std::string role = fmt::format("{} {}", role_row(spec.role).name, format.name);
     add_error(role, squared_error, squared_norm);
@@ -310,16 +305,23 @@ class Quantizer {
       if (!formats.contains(role.role)) formats[role.role] = Json::array();
       formats[role.role].push_back(role.format);
     }
-    Json quantization = {{"quant_method", "quench"},
-                         {"version", 1},
-                         {"recipe", job_.recipe.name},
-                         {"algorithm", job_.algorithm->name},
-                         {"rotated", job_.recipe.rotate},
-                         {"formats", formats},
-                         {"bits_per_weight", job_.bits_per_weight()}};
+    std::vector<WrittenMatrix> matrices;
+    for (const QuantizeUnit& unit : job_.units) {
+      for (const QuantizeItem& item : unit.items) {
+        if (!role_row(item.spec.role).is_matrix) continue;
+        matrices.push_back(
+            {item.spec.name, item.format, item.spec.rows, item.spec.cols, item.transform.kind});
+      }
+    }
+    QUENCH_TRY(Json quantization, job_.writer->config(matrices));
+    quantization["quench"] = {{"recipe", job_.recipe.name},
+                              {"algorithm", job_.algorithm->name},
+                              {"rotated", job_.recipe.rotate},
+                              {"formats", formats},
+                              {"bits_per_weight", job_.bits_per_weight()}};
     if (calibration_ != nullptr) {
-      quantization["calibration"] = {{"sha256", report_.calibration_sha256},
-                                     {"tokens", report_.calibration_tokens}};
+      quantization["quench"]["calibration"] = {{"sha256", report_.calibration_sha256},
+                                               {"tokens", report_.calibration_tokens}};
     }
     config["quantization_config"] = quantization;
     const std::string text = config.dump(2) + "\n";

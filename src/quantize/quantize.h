@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "engine/session.h"
-#include "io/safetensors_writer.h"
+#include "io/quant_writer.h"
 #include "quantize/encoder.h"
 
 namespace quench {
@@ -23,6 +23,7 @@ struct QuantizeOptions {
   bool rotate = false;             // although the recipe does not
   std::string calibration;         // text file or directory; empty: the one that ships
   int64_t calibration_tokens = 0;  // at most; 0: all of the text
+  std::string layout = "quench";   // of the files: a QuantWriter's name ("gptq", "awq", ...)
   std::string out;
   bool resume = false;
   const std::atomic<bool>* stop = nullptr;
@@ -59,6 +60,7 @@ struct QuantizeJob {
   std::unique_ptr<PlannedModel> model;
   Recipe recipe;
   const Algorithm* algorithm = nullptr;
+  const QuantWriter* writer = nullptr;
   std::vector<QuantizeUnit> units;
   int64_t source_bytes = 0;  // as bf16, 2 bytes per weight, whatever the file has
   int64_t bytes = 0;

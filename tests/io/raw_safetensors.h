@@ -31,9 +31,13 @@ inline std::span<const std::byte> bytes_of(const std::string& text) {
 // A directory of one test; removed with the object.
 class ScratchDir {
  public:
-  ScratchDir() {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    path_ = testing::TempDir() + "/quench_" + test->test_suite_name() + "_" + test->name();
+  // A test that needs several gives each a name.
+  explicit ScratchDir(const std::string& name = "") {
+    const auto* unit = testing::UnitTest::GetInstance();
+    const auto* suite = unit->current_test_suite();
+    const auto* test = unit->current_test_info();  // null while a suite is set up
+    path_ = testing::TempDir() + "/quench_" + suite->name() + "_" +
+            (test != nullptr ? test->name() : "suite") + name;
     std::filesystem::remove_all(path_);
     std::filesystem::create_directories(path_);
   }

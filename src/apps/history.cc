@@ -1,0 +1,248 @@
+// quench history: the measurements that were kept: list, show, export, import.
+#include <algorithm>
+#include <cstdio>
+
+#include "apps/options.h"
+#include "apps/verbs.h"
+#include "base/file.h"
+#include "measure/history.h"
+#include "measure/report/table.h"
+
+namespace quench {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  quench history                                    the newest measurements
+  quench history --model Qwen3 --since 2026-01 --csv
+  quench history show 3f2a
+  quench history export --machine EPYC --out epyc.jsonl
+  quench history import other_machine.jsonl)";
+
+struct HistoryFlags {
+  std::string file;  // empty: the user's
+  HistoryFilter filter;
+  bool json = false, csv = false, markdown = false;
+  std::string id;
+  std::string out_path;
+  std::vector<std::string> import_paths;
+};
+
+Result<std::unique_ptr<History>> open_history(const HistoryFlags& flags) {
+  std::string path = flags.file;
+  if (path.empty()) {
+    QUENCH_TRY(path, history_path());
+  } else if (!file_exists(path)) {
+    return fail(ErrorCode::kNotFound, "{}: there is no such file.", path);
+  }
+  return History::open(path);
+}
+
+std::string compact(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Table entry_table(const std::vector<HistoryEntry>& entries) {
+  Table table;
+  table.columns = {{"id", "id", Align::kLeft},         {"time", "time", Align::kLeft},
+                   {"schema", "what", Align::kLeft},   {"model", "model", Align::kLeft},
+                   {"format", "format", Align::kLeft}, {"machine", "machine", Align::kLeft},
+                   {"target", "target", Align::kLeft}, {"label", "label", Align::kLeft},
+                   {"ttft_s", "first token ms"},       {"decode_tok_s", "decode tok/s"}};
+  for (const HistoryEntry& entry : entries) {
+    const std::string what = entry.schema.substr(entry.schema.find('.') + 1);
+    auto cell = [](const std::string& text) { return text.empty() ? Cell{} : text_cell(text); };
+    table.rows.push_back({text_cell(entry.id),
+                          text_cell(entry.time),
+                          {what, entry.schema},
+                          cell(entry.model),
+                          cell(entry.format),
+                          cell(entry.machine),
+                          cell(entry.target),
+                          cell(entry.label),
+                          number_cell(entry.ttft_s, 1, 1e3),
+                          number_cell(entry.decode_tok_s, 1)});
+  }
+  return table;
+}
+
+void print(const HistoryFlags& flags, const Table& table) {
+  const std::string text = flags.csv        ? table.csv()
+                           : flags.markdown ? table.markdown()
+                                            : table.text(stdout_takes_style());
+  std::fputs(text.c_str(), stdout);
+}
+
+Result<void> list_entries(const HistoryFlags& flags) {
+  QUENCH_TRY(const auto history, open_history(flags));
+  if (const auto sound = history->check(); !sound)
+    std::fprintf(stderr, "quench: %s\n", sound.error().message.c_str());
+  QUENCH_TRY(const auto entries, history->list(flags.filter));
+  const Table table = entry_table(entries);
+  if (flags.json) {
+    std::printf("%s\n", table.json().dump(1, ' ', false, Json::error_handler_t::replace).c_str());
+  } else if (entries.empty() && !flags.csv && !flags.markdown) {
+    std::puts("No measurement is kept that matches; `quench bench` makes one.");
+  } else {
+    print(flags, table);
+  }
+  return {};
+}
+
+// The medians of a record, from the summaries it holds.
+Table task_table(const Json& record) {
+  Table table;
+  table.columns = {{"task", "task", Align::kLeft}, {"runs", "runs"},
+                   {"generated_tokens", "tokens"}, {"ttft_s", "first token ms"},
+                   {"e2e_s", "full response s"},   {"decode_tok_s", "decode tok/s"},
+                   {"decode_share", "% of limit"}, {"prefill_tok_s", "prefill tok/s"}};
+  auto number = [](const Json& from, const char* key) -> std::optional<double> {
+    if (!from.is_object() || !from.contains(key) || !from[key].is_number()) return std::nullopt;
+    return from[key].get<double>();
+  };
+  for (const Json& task : record.value("tasks", Json::array())) {
+    const Json summary = task.value("summary", Json());
+    auto median = [&](const char* key) {
+      return summary.is_object() ? number(summary.value(key, Json()), "median") : std::nullopt;
+    };
+    const Json e2e = summary.is_object() ? summary.value("e2e_s", Json()) : Json();
+    table.rows.push_back({text_cell(task.value("task", "")), number_cell(number(e2e, "count"), 0),
+                          number_cell(median("generated_tokens"), 0),
+                          number_cell(median("ttft_s"), 1, 1e3), number_cell(median("e2e_s"), 2),
+                          number_cell(median("decode_tok_s"), 1),
+                          number_cell(number(summary, "decode_share"), 0, 100.0),
+                          number_cell(median("prefill_tok_s"), 1)});
+  }
+  return table;
+}
+
+Result<void> show(const HistoryFlags& flags) {
+  QUENCH_TRY(const auto history, open_history(flags));
+  QUENCH_TRY(const Json record, history->get(flags.id));
+  const bool is_record = record.value("schema", "") == "quench.record/1";
+  if (flags.json || !is_record) {
+    std::printf("%s\n", record.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+    return {};
+  }
+  auto text = [&](const char* part, const char* key) {
+    const Json object = record.value(part, Json());
+    const Json value = object.is_object() ? object.value(key, Json()) : Json();
+    return value.is_string() ? value.get<std::string>() : std::string("-");
+  };
+  if (!flags.csv) {
+    std::printf("%s, %s\n%s, %s, on %s (commit %s)\n\n", record["id"].get<std::string>().c_str(),
+                record["time"].get<std::string>().c_str(), text("model", "name").c_str(),
+                text("model", "format").c_str(), text("machine", "cpu_model").c_str(),
+                text("build", "commit").c_str());
+  }
+  print(flags, task_table(record));
+  for (const Json& problem : record.value("problems", Json::array())) {
+    if (!flags.csv) std::printf("! %s\n", problem.value("message", "").c_str());
+  }
+  return {};
+}
+
+Result<void> export_records(const HistoryFlags& flags) {
+  if (!flags.out_path.empty()) QUENCH_TRY_VOID(check_output_path(flags.out_path));
+  QUENCH_TRY(const auto history, open_history(flags));
+  std::string lines;
+  int64_t count = 0;
+  int64_t unreadable = 0;
+  auto use = [&](const std::string&, const Json& json) {
+    lines += compact(json) + "\n";
+    ++count;
+  };
+  if (!flags.id.empty()) {
+    QUENCH_TRY(const Json record, history->get(flags.id));
+    use(flags.id, record);
+  } else {
+    QUENCH_TRY(unreadable, history->for_each(flags.filter, use));
+  }
+  if (flags.out_path.empty()) {
+    std::fputs(lines.c_str(), stdout);
+  } else {
+    QUENCH_TRY_VOID(write_file_atomic(flags.out_path, lines));
+    std::printf("%lld measurements in %s\n", static_cast<long long>(count), flags.out_path.c_str());
+  }
+  if (unreadable == 0) return {};
+  return fail(ErrorCode::kInvalidFile, "{} measurements of the history cannot be read.",
+              unreadable);
+}
+
+Result<void> import_records(const HistoryFlags& flags) {
+  QUENCH_TRY(const auto history, open_history(flags));
+  std::string problem;
+  for (const std::string& path : flags.import_paths) {
+    QUENCH_TRY(const ImportCounts counts, history->import_file(path));
+    std::printf("%s: %lld added, %lld were there already, %lld refused\n", path.c_str(),
+                static_cast<long long>(counts.added), static_cast<long long>(counts.known),
+                static_cast<long long>(counts.refused));
+    if (counts.refused > 0 && problem.empty())
+      problem = fmt::format("{}: {} were refused; the first: {}", path, counts.refused,
+                            counts.first_problem);
+  }
+  return problem.empty() ? Result<void>() : fail(ErrorCode::kInvalidFile, "{}", problem);
+}
+
+Result<void> remove_record(const HistoryFlags& flags) {
+  QUENCH_TRY(const auto history, open_history(flags));
+  return history->remove(flags.id);
+}
+
+}  // namespace
+
+void add_history(CLI::App& app, Verb& chosen) {
+  auto flags = std::make_shared<HistoryFlags>();
+  HistoryFilter& filter = flags->filter;
+  filter.limit = 20;
+  CLI::App* verb = app.add_subcommand("history", "The measurements that were kept on this machine");
+  verb->footer(kExamples);
+  verb->require_subcommand(0, 1);
+  verb->add_option("--file", flags->file,
+                   "This history; default: quench/history.db in XDG_DATA_HOME or ~/.local/share");
+  verb->add_option("--model", filter.model, "Only models whose name contains this; so the others");
+  verb->add_option("--format", filter.format, "Weights' format");
+  verb->add_option("--machine", filter.machine, "CPU model");
+  verb->add_option("--target", filter.target, "engine, or a server's address");
+  verb->add_option("--label", filter.label, "Label");
+  verb->add_option("--schema", filter.schema, "record, shootout, ...");
+  verb->add_option("--since", filter.since, "From this time on: 2026-01-31 or the beginning of it");
+  verb->add_option("--until", filter.until, "Up to this time");
+  auto* limit = verb->add_option("--limit", filter.limit, "The newest so many; 0: all")
+                    ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
+                    ->capture_default_str();
+  auto* json = verb->add_flag("--json", flags->json, "JSON instead of text");
+  auto* csv = verb->add_flag("--csv", flags->csv, "CSV instead of text");
+  auto* markdown = verb->add_flag("--md", flags->markdown, "Markdown instead of text");
+  json->excludes(csv)->excludes(markdown);
+  csv->excludes(markdown);
+  using Work = Result<void> (*)(const HistoryFlags&);
+  auto add = [&](const char* name, const char* help, Work work) {
+    CLI::App* sub = verb->add_subcommand(name, help)->fallthrough();
+    sub->callback([flags, work, &chosen] { chosen = [flags, work] { return work(*flags); }; });
+    return sub;
+  };
+  add("list", "What is kept, the newest last (the default)", list_entries);
+  add("show", "One measurement", show)
+      ->add_option("ID", flags->id, "Its id, or the beginning of it")
+      ->required();
+  CLI::App* exporting = add("export", "Measurements as JSON, one per line", export_records);
+  exporting->add_option("ID", flags->id, "Only this one");
+  exporting->add_option("--out", flags->out_path, "To this file");
+  add("import", "Take measurements from a file", import_records)
+      ->add_option("FILE", flags->import_paths,
+                   "JSON, one measurement per line, or another machine's history.db")
+      ->required();
+  add("remove", "Forget one measurement", remove_record)
+      ->add_option("ID", flags->id, "Its id, or the beginning of it")
+      ->required();
+  exporting->callback([flags, limit, &chosen] {
+    if (limit->count() == 0) flags->filter.limit = 0;
+    chosen = [flags] { return export_records(*flags); };
+  });
+  // Runs after those of the subcommands.
+  verb->callback([flags, verb, &chosen] {
+    if (verb->get_subcommands().empty()) chosen = [flags] { return list_entries(*flags); };
+  });
+}
+
+}  // namespace quench

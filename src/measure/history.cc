@@ -1,0 +1,392 @@
+#include "measure/history.h"
+
+#include <sqlite3.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+
+#include "base/file.h"
+#include "base/result.h"
+#include "measure/records.h"
+#include "measure/statistics.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Not of another program: "qnch".
+constexpr int kApplicationId = 0x716e6368;
+constexpr int kWaitMs = 5000;  // for another process that is writing
+
+constexpr const char* kTable = R"(
+CREATE TABLE IF NOT EXISTS measurement (
+  id TEXT PRIMARY KEY, time TEXT NOT NULL, schema TEXT NOT NULL, model TEXT NOT NULL, format TEXT NOT NULL,
+  machine TEXT NOT NULL, target TEXT NOT NULL, label TEXT NOT NULL, ttft_s REAL, decode_tok_s REAL,
+  json TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS measurement_time ON measurement (time);
+)";
+
+// A prepared statement; parameters and columns count as SQLite's do.
+class Statement {
+ public:
+  Statement(sqlite3* db, const std::string& sql) {
+    status_ = sqlite3_prepare_v2(db, sql.c_str(), -1, &statement_, nullptr);
+  }
+  ~Statement() { sqlite3_finalize(statement_); }
+  Statement(const Statement&) = delete;
+  Statement& operator=(const Statement&) = delete;
+
+  void bind(int at, const std::string& text) {
+    sqlite3_bind_text(statement_, at, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
+  }
+  void bind(int at, std::optional<double> value) {
+    if (value) sqlite3_bind_double(statement_, at, *value);
+  }
+  bool step() {
+    if (statement_ == nullptr) return false;
+    status_ = sqlite3_step(statement_);
+    return status_ == SQLITE_ROW;
+  }
+  bool is_done() const { return status_ == SQLITE_DONE; }
+  std::string text(int column) {
+    const auto* bytes = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
+    return bytes == nullptr
+               ? std::string()
+               : std::string(bytes, static_cast<size_t>(sqlite3_column_bytes(statement_, column)));
+  }
+  std::optional<double> number(int column) {
+    if (sqlite3_column_type(statement_, column) == SQLITE_NULL) return std::nullopt;
+    return sqlite3_column_double(statement_, column);
+  }
+
+ private:
+  sqlite3_stmt* statement_ = nullptr;
+  int status_ = SQLITE_OK;
+};
+
+// The string at a path of keys; empty where there is none.
+std::string string_at(const Json& json, std::initializer_list<const char*> keys) {
+  const Json* at = &json;
+  for (const char* key : keys) {
+    if (!at->is_object() || !at->contains(key)) return "";
+    at = &(*at)[key];
+  }
+  return at->is_string() ? at->get<std::string>() : "";
+}
+
+// The median of a value over the counted runs of a record.
+std::optional<double> median_of_runs(const Json& record, const char* key) {
+  std::vector<double> values;
+  for (const Json& task : record.value("tasks", Json::array())) {
+    if (!task.is_object()) continue;
+    for (const Json& run : task.value("runs", Json::array())) {
+      const bool counts = run.is_object() && run.contains("warmup") && run["warmup"] == false;
+      if (counts && run.contains(key) && run[key].is_number())
+        values.push_back(run[key].get<double>());
+    }
+  }
+  return values.empty() ? std::nullopt : std::optional(median(values));
+}
+
+HistoryEntry entry_of(const Json& json) {
+  HistoryEntry entry;
+  entry.id = string_at(json, {"id"});
+  entry.time = string_at(json, {"time"});
+  entry.schema = string_at(json, {"schema"});
+  const bool is_record = entry.schema == "quench.record/1";
+  entry.model = string_at(json, {is_record ? "model" : "reference", "name"});
+  entry.format = string_at(json, {is_record ? "model" : "reference", "format"});
+  entry.machine = string_at(json, {"machine", "cpu_model"});
+  entry.target = string_at(json, {"target", "url"});
+  if (entry.target.empty()) entry.target = string_at(json, {"target", "kind"});
+  entry.label = string_at(json, {"label"});
+  if (is_record) {
+    entry.ttft_s = median_of_runs(json, "ttft_s");
+    entry.decode_tok_s = median_of_runs(json, "decode_tok_s");
+  }
+  return entry;
+}
+
+// The conditions of a filter and what stands for their question marks.
+struct Where {
+  std::string sql = " WHERE 1";
+  std::vector<std::string> values;
+
+  explicit Where(const HistoryFilter& filter) {
+    auto contains = [&](const char* column, const std::string& text) {
+      if (text.empty()) return;
+      sql += fmt::format(" AND instr(lower({}), lower(?)) > 0", column);
+      values.push_back(text);
+    };
+    contains("schema", filter.schema);
+    contains("model", filter.model);
+    contains("format", filter.format);
+    contains("machine", filter.machine);
+    contains("target", filter.target);
+    contains("label", filter.label);
+    auto bound = [&](const char* relation, const std::string& text) {
+      if (text.empty()) return;
+      sql += fmt::format(" AND time {} ?", relation);
+      values.push_back(text);
+    };
+    bound(">=", filter.since);
+    // "until 2026-01-31" means that day too.
+    bound("<=", filter.until.empty() ? "" : filter.until + "~");
+  }
+  void bind(Statement& statement) const {
+    for (size_t i = 0; i < values.size(); ++i) statement.bind(static_cast<int>(i) + 1, values[i]);
+  }
+};
+
+bool is_sqlite_file(const std::string& bytes) { return bytes.starts_with("SQLite format 3"); }
+
+}  // namespace
+
+Error History::error_now(const char* doing) const {
+  const int code = db_ == nullptr ? SQLITE_CANTOPEN : sqlite3_errcode(db_);
+  const char* what = db_ == nullptr ? "cannot open" : sqlite3_errmsg(db_);
+  if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB) {
+    return {ErrorCode::kInvalidFile,
+            fmt::format("{}: this history is damaged or none ({}); it was left as it is: move it "
+                        "away to begin a new one.",
+                        path_, what)};
+  }
+  return {ErrorCode::kIo, fmt::format("{}: cannot {} the history: {}.", path_, doing, what)};
+}
+
+Result<std::unique_ptr<History>> History::open(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(fs::path(path).parent_path(), error);
+  std::unique_ptr<History> history(new History(path));
+  const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+  if (sqlite3_open_v2(path.c_str(), &history->db_, flags, nullptr) != SQLITE_OK)
+    return tl::unexpected(history->error_now("open"));
+  sqlite3_busy_timeout(history->db_, kWaitMs);
+  QUENCH_TRY(const int64_t tables, history->ask("SELECT count(*) FROM sqlite_master"));
+  QUENCH_TRY(const int64_t application, history->ask("PRAGMA application_id"));
+  if (tables > 0 && application != kApplicationId) {
+    return fail(ErrorCode::kInvalidFile,
+                "{}: this is another program's database, not a history of quench.", path);
+  }
+  if (tables > 0) return history;
+  QUENCH_TRY_VOID(history->exec("PRAGMA journal_mode = WAL"));
+  QUENCH_TRY_VOID(history->exec(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str()));
+  QUENCH_TRY_VOID(history->exec(kTable));
+  return history;
+}
+
+// Of another machine: only read, and nothing is written beside it. Where a log lies beside it, that
+// has to be read too, and only a usual connection does.
+Result<std::unique_ptr<History>> History::open_other(const std::string& path) {
+  if (file_exists(path + "-wal")) return open(path);
+  std::string uri = "file:";
+  for (const char c : fs::absolute(path).string()) {
+    const bool is_plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '/' ||
+                          c == '.' || c == '-' || c == '_';
+    uri += is_plain ? std::string(1, c) : fmt::format("%{:02x}", static_cast<unsigned char>(c));
+  }
+  uri += "?immutable=1";
+  std::unique_ptr<History> history(new History(path));
+  const int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
+  if (sqlite3_open_v2(uri.c_str(), &history->db_, flags, nullptr) != SQLITE_OK)
+    return tl::unexpected(history->error_now("open"));
+  QUENCH_TRY(const int64_t application, history->ask("PRAGMA application_id"));
+  if (application != kApplicationId)
+    return fail(ErrorCode::kInvalidFile, "{}: this database is not a history of quench.", path);
+  return history;
+}
+
+// The number that a statement gives.
+Result<int64_t> History::ask(const char* sql) const {
+  Statement statement(db_, sql);
+  if (!statement.step()) return tl::unexpected(error_now("read"));
+  return static_cast<int64_t>(statement.number(0).value_or(0.0));
+}
+
+History::~History() { sqlite3_close(db_); }
+
+Result<void> History::exec(const char* sql) const {
+  if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) == SQLITE_OK) return {};
+  return tl::unexpected(error_now("write"));
+}
+
+Result<bool> History::add(const Json& measurement) {
+  QUENCH_TRY_VOID(validate_measurement(measurement));
+  const HistoryEntry entry = entry_of(measurement);
+  if (entry.id.empty() || entry.time.empty()) {
+    return fail(ErrorCode::kInvalidFile, "A {} without an id and a time cannot be kept.",
+                entry.schema);
+  }
+  Statement insert(db_,
+                   "INSERT OR IGNORE INTO measurement (id, time, schema, model, format, machine, "
+                   "target, label, ttft_s, decode_tok_s, json) VALUES (?,?,?,?,?,?,?,?,?,?,?)");
+  int at = 0;
+  for (const std::string* text : {&entry.id, &entry.time, &entry.schema, &entry.model,
+                                  &entry.format, &entry.machine, &entry.target, &entry.label})
+    insert.bind(++at, *text);
+  insert.bind(++at, entry.ttft_s);
+  insert.bind(++at, entry.decode_tok_s);
+  insert.bind(++at, measurement.dump(-1, ' ', false, Json::error_handler_t::replace));
+  insert.step();
+  if (!insert.is_done()) return tl::unexpected(error_now("write"));
+  return sqlite3_changes(db_) > 0;
+}
+
+Result<std::vector<HistoryEntry>> History::list(const HistoryFilter& filter) const {
+  const Where where(filter);
+  std::string sql =
+      "SELECT id, time, schema, model, format, machine, target, label, ttft_s, decode_tok_s FROM "
+      "measurement" +
+      where.sql + " ORDER BY time DESC, id";
+  if (filter.limit > 0) sql += fmt::format(" LIMIT {}", filter.limit);
+  Statement select(db_, sql);
+  where.bind(select);
+  std::vector<HistoryEntry> entries;
+  while (select.step()) {
+    entries.push_back({select.text(0), select.text(1), select.text(2), select.text(3),
+                       select.text(4), select.text(5), select.text(6), select.text(7),
+                       select.number(8), select.number(9)});
+  }
+  if (!select.is_done()) return tl::unexpected(error_now("read"));
+  std::reverse(entries.begin(), entries.end());
+  return entries;
+}
+
+Result<Json> History::get(const std::string& id) const {
+  Statement select(db_, "SELECT id, json FROM measurement WHERE substr(id, 1, ?) = ? LIMIT 2");
+  select.bind(1, static_cast<double>(id.size()));
+  select.bind(2, id);
+  std::vector<std::string> texts;
+  while (select.step()) texts.push_back(select.text(1));
+  if (!select.is_done()) return tl::unexpected(error_now("read"));
+  if (texts.empty()) {
+    return fail(ErrorCode::kNotFound,
+                "The history has no measurement \"{}\"; `quench history` "
+                "lists them.",
+                id);
+  }
+  if (texts.size() > 1)
+    return fail(ErrorCode::kInvalidArgument, "Several measurements begin with \"{}\".", id);
+  return parse_json(texts.front(), fmt::format("{}: measurement {}", path_, id));
+}
+
+Result<int64_t> History::for_each(
+    const HistoryFilter& filter,
+    const std::function<void(const std::string& id, const Json&)>& use) const {
+  QUENCH_TRY(const std::vector<HistoryEntry> entries, list(filter));
+  int64_t unreadable = 0;
+  for (const HistoryEntry& entry : entries) {
+    const auto json = get(entry.id);
+    if (json) {
+      use(entry.id, *json);
+    } else {
+      ++unreadable;
+    }
+  }
+  return unreadable;
+}
+
+Result<ImportCounts> History::import_file(const std::string& path) {
+  QUENCH_TRY(const std::string bytes, read_file(path));
+  ImportCounts counts;
+  auto take = [&](const Result<Json>& json) {
+    Result<bool> added = json ? add(*json) : Result<bool>(tl::unexpected(json.error()));
+    if (added) {
+      ++(*added ? counts.added : counts.known);
+    } else {
+      ++counts.refused;
+      if (counts.first_problem.empty()) counts.first_problem = added.error().message;
+    }
+  };
+  if (is_sqlite_file(bytes)) {
+    QUENCH_TRY(const auto other, open_other(path));
+    QUENCH_TRY(const int64_t unreadable,
+               other->for_each({}, [&](const std::string&, const Json& json) { take(json); }));
+    counts.refused += unreadable;
+    if (unreadable > 0 && counts.first_problem.empty())
+      counts.first_problem = fmt::format("{}: {} rows cannot be read.", path, unreadable);
+    return counts;
+  }
+  if (const auto whole = parse_json(bytes, path)) {
+    if (whole->is_array()) {
+      for (const Json& one : *whole) take(one);
+    } else {
+      take(*whole);
+    }
+    return counts;
+  }
+  std::istringstream lines(bytes);
+  int64_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (line.find_first_not_of(" \t\r") != std::string::npos)
+      take(parse_json(line, fmt::format("{}: line {}", path, number)));
+  }
+  return counts;
+}
+
+Result<void> History::remove(const std::string& id) {
+  QUENCH_TRY(const Json json, get(id));
+  Statement erase(db_, "DELETE FROM measurement WHERE id = ?");
+  erase.bind(1, string_at(json, {"id"}));
+  erase.step();
+  if (!erase.is_done()) return tl::unexpected(error_now("write"));
+  return {};
+}
+
+Result<void> History::check() const {
+  Statement statement(db_, "PRAGMA quick_check(1)");
+  const bool answered = statement.step();
+  if (!answered) return tl::unexpected(error_now("read"));
+  if (const std::string found = statement.text(0); found != "ok") {
+    return fail(ErrorCode::kInvalidFile,
+                "{}: this history is damaged ({}); what can be read is "
+                "given by `quench history export`.",
+                path_, found);
+  }
+  return {};
+}
+
+Result<std::string> history_path() {
+  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data != '\0')
+    return std::string(data) + "/quench/history.db";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
+    return std::string(home) + "/.local/share/quench/history.db";
+  return fail(ErrorCode::kNotFound,
+              "There is no place for the history: neither XDG_DATA_HOME nor HOME is set.");
+}
+
+Result<void> check_history() {
+  QUENCH_TRY(const std::string path, history_path());
+  QUENCH_TRY([[maybe_unused]] const auto history, History::open(path));
+  return {};
+}
+
+Result<void> keep_in_history(const Json& measurement) {
+  QUENCH_TRY(const std::string path, history_path());
+  Error error;
+  if (const auto history = History::open(path); !history) {
+    error = history.error();
+  } else if (const auto added = (*history)->add(measurement); !added) {
+    error = added.error();
+  } else {
+    return {};
+  }
+  const fs::path dir = fs::path(path).parent_path() / "unsaved";
+  std::error_code ignored;
+  fs::create_directories(dir, ignored);
+  const std::string file = (dir / (string_at(measurement, {"id"}) + ".json")).string();
+  const auto written = write_file_atomic(
+      file, measurement.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  if (!written)
+    return fail(error.code, "{} Nor could the measurement be written to a file: {}", error.message,
+                written.error().message);
+  return fail(error.code, "{} The measurement is in {}; `quench history import` takes it.",
+              error.message, file);
+}
+
+}  // namespace quench
