@@ -110,6 +110,13 @@ class Tee(BaseHTTPRequestHandler):
             one.wfile.write(b"0\r\n\r\n")
 
 
+class TeeServer(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        # A client that leaves with its connection open is none.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def start_server(args, port, log):
     words = args.server.split() if args.server else [args.python, "-m", "llama_cpp.server"]
     words += ["--model", args.model, "--host", "127.0.0.1", "--port", str(port), "--n_ctx", "4096"]
@@ -157,7 +164,7 @@ def tpot(times):
 
 
 def same_streams(args, port):
-    tee = ThreadingHTTPServer(("127.0.0.1", 0), Tee)
+    tee = TeeServer(("127.0.0.1", 0), Tee)
     Tee.upstream = port
     threading.Thread(target=tee.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{tee.server_address[1]}/v1"
