@@ -41,6 +41,7 @@ test:  ## build everything, check the sources, run every test
 check:  ## check the sources: format, include layers, sizes, weak symbols
 	@tools/check_format.sh --self-test && tools/check_format.sh
 	@tools/check_includes.py --self-test && tools/check_includes.py
+	@tools/check_names.py
 	@tools/check_sizes.sh --self-test && tools/check_sizes.sh
 	@tools/check_weak_symbols.sh --self-test && tools/check_weak_symbols.sh $(BUILD)
 

@@ -111,8 +111,8 @@ void Verdict::require(bool fine, const std::string& what) {
 
 }  // namespace conformance
 
-Result<Bench> open_bench(const std::string& device, const std::string& isa) {
-  Bench bench;
+Result<TestBench> open_bench(const std::string& device, const std::string& isa) {
+  TestBench bench;
   QUENCH_TRY(bench.reference, open_device("cpu", {"ref", 1}));
   for (const int workers : {1, 2, 3}) {
     QUENCH_TRY(auto team, open_device(device, {isa, workers}));
@@ -123,7 +123,7 @@ Result<Bench> open_bench(const std::string& device, const std::string& isa) {
 
 Result<std::vector<ConformanceResult>> Conformance::judge(const std::string& device,
                                                           const std::string& isa) {
-  QUENCH_TRY(Bench bench, open_bench(device, isa));
+  QUENCH_TRY(TestBench bench, open_bench(device, isa));
   const Device& team = *bench.teams[0];
   std::vector<ConformanceResult> results;
   auto append = [&](std::vector<ConformanceResult> more) {

@@ -1,7 +1,7 @@
 // Conformance: every op and every matmul kernel of a device, judged against ref/. The tests and
 // `quench check` run the same cases. Two questions per case: is the result as near to ref's as the
 // kernel's arithmetic allows (tolerance.h), and does it have the same bits for any number of tokens
-// and workers? A Bench owns its devices; one thread at a time.
+// and workers? A TestBench owns its devices; one thread at a time.
 #pragma once
 
 #include <memory>
@@ -21,18 +21,18 @@ struct ConformanceResult {
   std::string message;  // what is wrong; empty when passed
 };
 
-struct Bench {
+struct TestBench {
   std::unique_ptr<Device> reference;           // level ref, one worker
   std::vector<std::unique_ptr<Device>> teams;  // the level to judge with 1, 2 and 3 workers
 };
-Result<Bench> open_bench(const std::string& device, const std::string& isa);
+Result<TestBench> open_bench(const std::string& device, const std::string& isa);
 
 // Quick: fewer shapes and formats of every group, for `make test`.
 enum class Effort { kQuick, kFull };
 
-std::vector<ConformanceResult> judge_matmul(Bench& bench, const MatmulKernel& kernel,
+std::vector<ConformanceResult> judge_matmul(TestBench& bench, const MatmulKernel& kernel,
                                             Effort effort);
-std::vector<ConformanceResult> judge_ops(Bench& bench, const Ops& ops, Effort effort);
+std::vector<ConformanceResult> judge_ops(TestBench& bench, const Ops& ops, Effort effort);
 
 // Judges levels, lowest first. What a level takes over from one that was judged before is not
 // judged again.

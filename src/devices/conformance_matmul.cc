@@ -190,7 +190,7 @@ std::vector<float> rows_of(const std::vector<float>& x, int64_t k, int64_t begin
 
 class MatmulJudge {
  public:
-  MatmulJudge(Bench& bench, const MatmulKernel& kernel, const ArithmeticError& arithmetic,
+  MatmulJudge(TestBench& bench, const MatmulKernel& kernel, const ArithmeticError& arithmetic,
               Effort effort)
       : bench_(bench), kernel_(kernel), arithmetic_(arithmetic), effort_(effort) {
     if (effort == Effort::kQuick) {
@@ -402,7 +402,7 @@ class MatmulJudge {
     }
   }
 
-  Bench& bench_;
+  TestBench& bench_;
   const MatmulKernel& kernel_;
   const ArithmeticError& arithmetic_;
   const Effort effort_;
@@ -412,7 +412,7 @@ class MatmulJudge {
 
 }  // namespace
 
-std::vector<ConformanceResult> judge_matmul(Bench& bench, const MatmulKernel& kernel,
+std::vector<ConformanceResult> judge_matmul(TestBench& bench, const MatmulKernel& kernel,
                                             Effort effort) {
   MatmulJudge judge(bench, kernel, error_of(kernel.arithmetic), effort);
   for (const Format& format : all_formats()) {

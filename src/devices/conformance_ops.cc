@@ -352,7 +352,7 @@ std::vector<OpCase> op_cases(Effort effort) {
   return cases;
 }
 
-ConformanceResult judge_case(Bench& bench, const Ops& ops, const OpCase& c, Effort effort) {
+ConformanceResult judge_case(TestBench& bench, const Ops& ops, const OpCase& c, Effort effort) {
   Verdict verdict(c.name, c.shape);
   bool intact = true;
   // As many as there can be: one call.
@@ -383,7 +383,7 @@ ConformanceResult judge_case(Bench& bench, const Ops& ops, const OpCase& c, Effo
 
 }  // namespace
 
-std::vector<ConformanceResult> judge_ops(Bench& bench, const Ops& ops, Effort effort) {
+std::vector<ConformanceResult> judge_ops(TestBench& bench, const Ops& ops, Effort effort) {
   std::vector<ConformanceResult> results;
   for (const OpCase& c : op_cases(effort)) results.push_back(judge_case(bench, ops, c, effort));
   return results;

@@ -61,7 +61,7 @@ class WrongKernel : public testing::Test {
   }
 
   static const MatmulKernel* right_kernel;
-  Bench bench_;
+  TestBench bench_;
   MatmulKernel wrong_{};
 };
 const MatmulKernel* WrongKernel::right_kernel = nullptr;

@@ -56,7 +56,8 @@ TEST(Format, RoundTripErrorFollowsTheBits) {
     if (format.name == "f32") {
       EXPECT_EQ(error, 0.0);
     }
-    if (format.zero_point) continue;          // its range shrinks when the top code is not used
+    // The range of formats with a zero or a minimum shrinks when the top code is not used.
+    if (format.zero_point || format.name.ends_with("_1")) continue;
     if (format.trellis != nullptr) continue;  // its scale is that of the values it is given
     if (format.tile_cols == 256) continue;    // nor is the largest small scale of a block
     EXPECT_EQ(round_trip(format, y, rows, cols), y)

@@ -269,7 +269,7 @@ class GptqEncoder : public Encoder {
 
 bool accepts(const Format& format) {
   return is_writable_grid(format) || format.trellis != nullptr ||
-         (format.tile_rows == 1 && format.tile_cols > 0);
+         (format.encode != nullptr && format.tile_rows == 1 && format.tile_cols > 0);
 }
 
 Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols,

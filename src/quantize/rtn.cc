@@ -16,7 +16,7 @@ class RtnEncoder : public Encoder {
   int64_t cols_;
 };
 
-bool accepts(const Format&) { return true; }
+bool accepts(const Format& format) { return format.encode != nullptr; }
 
 Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols, const InputStats*,
                                          Device&) {

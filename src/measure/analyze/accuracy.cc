@@ -45,7 +45,8 @@ std::vector<AccuracyGroup> leave_one_model_out(const Predictor& predictor) {
       group.models.insert(row.setup.shape.name);
     }
   }
-  std::map<std::tuple<std::string, std::string, std::string, std::string, std::string>, Calibration>
+  std::map<std::tuple<std::string, std::string, std::string, std::string, std::string>,
+           PredictorFit>
       known;
   std::vector<AccuracyGroup> result;
   for (const auto& [key, group] : groups) {
@@ -57,7 +58,7 @@ std::vector<AccuracyGroup> leave_one_model_out(const Predictor& predictor) {
     for (const Predictor::Row* row : group.rows) {
       const std::string& left_out = row->setup.shape.name;
       const auto [entry, is_new] =
-          known.try_emplace({source, engine, precision, device, left_out}, Calibration());
+          known.try_emplace({source, engine, precision, device, left_out}, PredictorFit());
       if (is_new)
         entry->second = predictor.calibrate(row->setup, engine, {false, left_out, source});
       const Prediction prediction = Predictor::predict(row->setup, entry->second);

@@ -226,8 +226,8 @@ Result<Placement> Predictor::setup(const std::string& model, const std::string& 
   return setup;
 }
 
-Calibration Predictor::calibrate(const Placement& setup, const std::string& engine_text,
-                                 const CalibrationScope& scope) const {
+PredictorFit Predictor::calibrate(const Placement& setup, const std::string& engine_text,
+                                  const CalibrationScope& scope) const {
   auto is_known = [&](const Row& row, const std::string& precision) {
     return has_speed(row) && !row.is_outlier && !(scope.sound && row.is_pathology) &&
            row.setup.engine.name == setup.engine.name && row.setup.precision.name == precision &&
@@ -251,7 +251,7 @@ Calibration Predictor::calibrate(const Placement& setup, const std::string& engi
   StepPrior prior = engines_.prior(setup.engine.kind, setup.precision);
   if (scope.sound) prior.value[kExpert] = 0.0;
   LogNormals known = to_prior(prior.value, prior.log_sd);
-  Calibration result;
+  PredictorFit result;
   result.speed = prior_fit(known);
   result.noise = 0.1;
   result.basis = fmt::format("what is known of {} engines; no measured row", setup.engine.kind);
@@ -322,10 +322,10 @@ MapFit Predictor::fit_memory(const Placement& setup, const std::string& engine_t
   return fit;
 }
 
-Prediction Predictor::predict(const Placement& setup, Calibration known) {
+Prediction Predictor::predict(const Placement& setup, PredictorFit known) {
   Prediction result;
   result.calibration = std::move(known);
-  const Calibration& calibration = result.calibration;
+  const PredictorFit& calibration = result.calibration;
   const double context = setup.prompt_tokens + setup.output_tokens / 2.0;
   result.step = decode_step(setup, calibration.constants, context);
   result.prefill = prefill(setup, calibration.constants);

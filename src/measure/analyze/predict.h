@@ -21,7 +21,7 @@ struct Interval {
 };
 
 // What is known of an engine, a precision and a device before a model is named.
-struct Calibration {
+struct PredictorFit {
   StepConstants constants{};
   MapFit speed;
   MapFit memory;
@@ -49,7 +49,7 @@ struct Prediction {
   Interval decode_tok_s;  // output tokens over request_s, of the whole batch
   MemoryTerms memory;
   Interval memory_bytes;
-  Calibration calibration;
+  PredictorFit calibration;
 };
 
 // What to leave out when asking what would have been predicted.
@@ -82,9 +82,9 @@ class Predictor {
                           const std::string& precision, const Hardware& device) const;
 
   // engine_text: as given, with its version ("vLLM 0.6.3").
-  Calibration calibrate(const Placement& setup, const std::string& engine_text,
-                        const CalibrationScope& scope = {}) const;
-  static Prediction predict(const Placement& setup, Calibration calibration);
+  PredictorFit calibrate(const Placement& setup, const std::string& engine_text,
+                         const CalibrationScope& scope = {}) const;
+  static Prediction predict(const Placement& setup, PredictorFit calibration);
   // The published row most like it with a speed (or, `memory`, a memory figure); null: none of this
   // engine.
   const Row* nearest(const Placement& setup, const std::string& engine_text,

@@ -95,13 +95,13 @@ TEST(Predictor, ModelsLeftOutArePredicted) {
 TEST(Predictor, ThePhysicsIsInTheConstants) {
   const Placement setup =
       predictor().setup("Qwen2.5-7B", "vllm", "bf16", find_hardware("A100").value()).value();
-  const Calibration vllm = predictor().calibrate(setup, "vLLM 0.6.3");
+  const PredictorFit vllm = predictor().calibrate(setup, "vLLM 0.6.3");
   EXPECT_GT(vllm.constants[kEfficiency], 0.7);
   EXPECT_LT(vllm.constants[kEfficiency], 0.95);
   EXPECT_EQ(vllm.constants[kHostPerLayer], 0.0);
   const Placement eager =
       predictor().setup("Qwen2.5-7B", "transformers", "bf16", setup.device).value();
-  const Calibration transformers = predictor().calibrate(eager, "transformers 4.46.0+FA2.5.8");
+  const PredictorFit transformers = predictor().calibrate(eager, "transformers 4.46.0+FA2.5.8");
   EXPECT_NEAR(transformers.constants[kHostPerLayer], 0.00087, 0.0001);
   EXPECT_STREQ(Predictor::predict(eager, transformers).step.bound(), "host");
   EXPECT_STREQ(Predictor::predict(setup, vllm).step.bound(), "weights");
@@ -123,7 +123,7 @@ TEST(Predictor, KnowsLessAboutWhatNobodyMeasured) {
 TEST(Predictor, MoreBatchMoreTokensAndFewerBitsLessTime) {
   Placement setup =
       predictor().setup("Qwen2.5-7B", "vllm", "bf16", find_hardware("A100").value()).value();
-  const Calibration calibration = predictor().calibrate(setup, "vllm");
+  const PredictorFit calibration = predictor().calibrate(setup, "vllm");
   const double one = Predictor::predict(setup, calibration).decode_tok_s.value;
   setup.batch = 16;
   const Prediction sixteen = Predictor::predict(setup, calibration);
