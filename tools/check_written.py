@@ -23,7 +23,8 @@ def load(path, method):
     if method in ("gptq", "awq"):
         from gptqmodel import BACKEND, GPTQModel
         backend = BACKEND.GPTQ_TORCH if method == "gptq" else BACKEND.AWQ_TORCH
-        return GPTQModel.load(path, backend=backend, device="cpu").model
+        # In bfloat16, its choice on a CPU, it would round the scales.
+        return GPTQModel.load(path, backend=backend, device="cpu", dtype=torch.float16).model
     return AutoModelForCausalLM.from_pretrained(path, device_map="cpu", dtype="auto")
 
 
@@ -50,6 +51,15 @@ def dequantize(module, method):
         if isinstance(module, nn.Linear8bitLt):
             scb = module.weight.SCB if module.weight.SCB is not None else module.state.SCB
             return functional.int8_vectorwise_dequant(module.weight.data, scb)
+    if method == "compressed-tensors" and hasattr(module, "quantization_scheme"):
+        from compressed_tensors.compressors import BaseCompressor
+        scheme = module.quantization_scheme
+        state = {key: value.float() if key == "weight_scale" else value
+                 for key, value in module.state_dict().items()}
+        compressor = BaseCompressor.get_value_from_registry(scheme.format.value)
+        return compressor.decompress(state, scheme)["weight"]
+    if method == "fp8" and isinstance(module, torch.nn.Linear):
+        return module.weight  # without an accelerator it is decoded, to bfloat16, when it is loaded
     return None
 
 
@@ -67,8 +77,6 @@ def main():
         if not isinstance(module, torch.nn.Linear):
             continue
         weight = dequantize(modules[name], method)
-        if weight is None and method in ("compressed-tensors", "fp8"):
-            weight = modules[name].weight  # decompressed when it was loaded
         if weight is None:
             continue
         scale = module.weight.abs().max()
@@ -79,7 +87,8 @@ def main():
         got = model(IDS).logits.float()
     print(json.dumps({
         "checkpoint": Path(path).name, "method": method, "matrices": compared,
-        "weights_max_error": largest, "logits_relative_error": float((got - want).norm() / want.norm()),
+        "weights_max_error": largest,
+        "logits_relative_error": float((got - want).norm() / want.norm()),
         "same_top_token": f"{int((got.argmax(-1) == want.argmax(-1)).sum())} of {IDS.numel()}"}))
 
 
