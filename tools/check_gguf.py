@@ -4,7 +4,7 @@
     check_gguf.py [--quench build/quench] FILE...      needs llama-cpp-python and numpy
 
 Prints for each file the relative error of llama.cpp's logits against quench's (plain C++ kernels, keys and values in
-F32), the largest difference of log-probabilities, and how many of 32 greedy tokens are the same. Exit 1 when a file of
+F32), the largest difference of log-probabilities, and how many greedy tokens are the same. Exit 1 when a file of
 plain numbers (F32, F16, BF16) differs by more than 1e-3, which llama.cpp's own rounding of inputs to F16 explains.
 LLAMA_CPP_LIB_PATH may name the folder of another build of llama.cpp's libraries.
 """
@@ -20,7 +20,6 @@ import llama_cpp
 import numpy as np
 
 PROMPT = [1, 2, 3, 9, 30, 12, 25, 7, 7, 41, 5, 18]
-GREEDY = 32
 
 
 class Llama:
@@ -85,6 +84,7 @@ def main():
     parser = argparse.ArgumentParser(description="Compares llama.cpp's logits with quench's.")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--quench", default=str(Path(__file__).resolve().parents[1] / "build/quench"))
+    parser.add_argument("--greedy", type=int, default=32, help="tokens to generate")
     parser.add_argument("--isa", default="ref", help="quench's level; ref: every number as the file has it")
     args = parser.parse_args()
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
@@ -99,13 +99,13 @@ def main():
         error = np.linalg.norm(theirs - ours) / np.linalg.norm(ours)
         largest = np.abs(log_softmax(theirs) - log_softmax(ours)).max()
         ids = list(PROMPT)
-        for _ in range(GREEDY):
+        for _ in range(args.greedy):
             ids.append(int(llama.logits(ids)[-1].argmax()))
         same = int((quench_logits(args.quench, path, ids[:-1], extra)[len(PROMPT) - 1 :].argmax(-1)
                     == np.array(ids[len(PROMPT) :])).sum())
         plain = plain_numbers(path)
         failed |= bool(plain and error > 1e-3)
-        print(f"{path.name:32} logits {error:.1e}  log-probabilities {largest:.1e}  greedy {same}/{GREEDY}"
+        print(f"{path.name:32} logits {error:.1e}  log-probabilities {largest:.1e}  greedy {same}/{args.greedy}"
               f"{'' if plain else '  (quantized: llama.cpp quantizes inputs too)'}", flush=True)
     sys.exit(1 if failed else 0)
 

@@ -213,7 +213,9 @@ Result<void> add_tokenizer(const ModelFiles& files, GgufKeys& keys) {
     if (id >= 0 && id < files.config.vocab_size)
       keys.add_u32(std::string("tokenizer.ggml.") + key, static_cast<uint32_t>(id));
   };
-  const std::vector<int64_t> stops = token_ids(files, "eos_token_id");
+  std::vector<int64_t> stops = token_ids(files, "eos_token_id");
+  // Configs of 2023 leave it to the tokenizer's code.
+  if (const auto end = tokenizer.find("<|endoftext|>"); stops.empty() && end) stops.push_back(*end);
   if (!stops.empty()) add_id("eos_token_id", stops[0]);
   if (stops.size() > 1) add_id("eot_token_id", stops[1]);
   for (const auto& [hf, gguf] :
