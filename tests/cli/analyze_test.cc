@@ -2,9 +2,37 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "own_cache.h"
+#include "test_paths.h"
 
 namespace quench {
 namespace {
+
+// The first JSON example of a schema in docs/predicting.md.
+Json documented(const std::string& schema) {
+  const std::string text = read_file(source_path("docs/predicting.md")).value();
+  const std::string fence = "```json\n";
+  for (size_t at = text.find(fence); at != std::string::npos; at = text.find(fence, at + 1)) {
+    const size_t begin = at + fence.size();
+    const Json json =
+        parse_json(text.substr(begin, text.find("\n```", begin) - begin), "predicting.md").value();
+    if (json.at("schema") == schema) return json;
+  }
+  ADD_FAILURE() << schema;
+  return {};
+}
+
+// Every field of the example is in the output, and at the top the other way round too.
+void expect_documented(const Json& example, const Json& output, bool is_top = true) {
+  if (example.is_array() && output.is_array() && !example.empty() && !output.empty())
+    return expect_documented(example[0], output[0], false);
+  if (!example.is_object() || !output.is_object()) return;
+  for (const auto& [key, value] : example.items()) {
+    ASSERT_TRUE(output.contains(key)) << key;
+    expect_documented(value, output.at(key), false);
+  }
+  if (!is_top) return;
+  for (const auto& [key, value] : output.items()) EXPECT_TRUE(example.contains(key)) << key;
+}
 
 class CliAnalyze : public testing::Test {
  protected:
@@ -25,6 +53,7 @@ TEST_F(CliAnalyze, PlanOfADeviceAndOfThisMachine) {
                           "fit", "prediction", "split", "cost"})
     EXPECT_TRUE(json.contains(key)) << key;
   EXPECT_FALSE(json.at("fit").at("fits"));
+  expect_documented(documented("quench.plan/1"), json);
   EXPECT_EQ(json.at("split").at("devices"), 2);
   const Output here = quench(
       {"plan", copy_tiny_model(cache_.scratch()), "--prompt", "16", "--output", "8", "--json"});
@@ -70,6 +99,17 @@ TEST_F(CliAnalyze, ExplainAndCompare) {
   ASSERT_EQ(two.status, 0) << two.err;
   for (const char* word : {"observed ratio 14.0", "312 dense", "check:", "1.89 by the bytes"})
     EXPECT_NE(two.out.find(word), std::string::npos) << word;
+  const Output again = quench({"explain", "--device", "A800", "--engine", "transformers", "--model",
+                               "Qwen-7B", "--latency", "0.5s", "--model", "Qwen-14B", "--latency",
+                               "7s", "--tflops", "19.5", "--json"});
+  expect_documented(documented("quench.explain/1"), *parse_json(again.out, "stdout"));
+  const Output cards = quench({"compare", source_path("hardware/published/case_rtx3060.json"),
+                               source_path("hardware/published/case_a100.json"), "--json"});
+  ASSERT_EQ(cards.status, 0) << cards.err;
+  expect_documented(documented("quench.compare/1"), *parse_json(cards.out, "stdout"));
+  const Output typed =
+      quench({"compare", "--typed", source_path("hardware/published/case_a100.json")});
+  EXPECT_EQ(parse_json(typed.out, "stdout")->at("schema"), "quench.record/1");
   expect_error(quench({"explain", "--device", "A800", "--model", "Qwen-7B"}), {"latency"});
   expect_error(quench({"explain", "--device", "Z9", "--model", "Qwen-7B", "--tok-s", "1"}),
                {"Z9", "list hardware"});
