@@ -55,7 +55,7 @@ const std::vector<Schema>& schemas() {
                                             {"energy_j", Kind::kNumber, kOrNull}}},
                                           {"quench.eval/1",
                                            {{"model", Kind::kObject, false},
-                                            {"reference", Kind::kObject, false},
+                                            {"reference", Kind::kObject, kOrNull},
                                             {"text_sha256", Kind::kText, false},
                                             {"tokens", Kind::kNumber, false},
                                             {"context", Kind::kNumber, false},
@@ -81,15 +81,16 @@ const std::vector<Field>& task_fields() {
   return fields;
 }
 
+// A run that was typed in from a publication knows its times and little else.
 const std::vector<Field>& run_fields() {
   static const std::vector<Field> fields = {{"warmup", Kind::kAny, false},
-                                            {"seed", Kind::kNumber, false},
+                                            {"seed", Kind::kNumber, kOrNull},
                                             {"prompt_tokens", Kind::kNumber, kOrNull},
-                                            {"generated_tokens", Kind::kNumber, false},
-                                            {"finish_reason", Kind::kText, false},
+                                            {"generated_tokens", Kind::kNumber, kOrNull},
+                                            {"finish_reason", Kind::kText, kOrNull},
                                             {"ttft_s", Kind::kNumber, kOrNull},
                                             {"e2e_s", Kind::kNumber, false},
-                                            {"token_s", Kind::kList, false},
+                                            {"token_s", Kind::kList, kOrNull},
                                             {"engine_token_s", Kind::kList, kOrNull}};
   return fields;
 }

@@ -3,8 +3,8 @@
 // [tile rows, bytes of the plane per tile row]. The name says everything, so that one file may mix
 // formats without a table beside it. What its input goes through is one more tensor:
 // "X.weight.F.permutation", I32 [cols], or "X.weight.F.signs", U8 [ceil(cols / 8)], the signs of a
-// Hadamard rotation: bit i of byte i / 8 is set where sign i is -1. docs/formats.md describes it for
-// other programs.
+// Hadamard rotation: bit i of byte i / 8 is set where sign i is -1. docs/formats.md describes it
+// for other programs.
 #include "base/bytes.h"
 #include "formats/hadamard.h"
 #include "io/message.h"

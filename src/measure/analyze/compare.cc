@@ -1,4 +1,5 @@
 #include "measure/analyze/compare.h"
+#include "base/sha256.h"
 
 #include <algorithm>
 #include <cmath>
@@ -316,8 +317,9 @@ Result<Json> to_record(const Json& json, const std::string& where) {
                 where, schema);
   }
   auto part = [&](const char* key) { return json.contains(key) ? json[key] : Json(); };
+  const std::string text = json.dump();
   Json record = {{"schema", "quench.record/1"},
-                 {"id", nullptr},
+                 {"id", "typed-" + sha256_hex(std::as_bytes(std::span(text))).substr(0, 12)},
                  {"time", part("time")},
                  {"build", Json::object()},
                  {"machine", {{"hardware", part("hardware")}}},
@@ -327,7 +329,7 @@ Result<Json> to_record(const Json& json, const std::string& where) {
                  {"kernels", nullptr},
                  {"settings", {{"source", part("source")}, {"engine", part("engine")}}},
                  {"tasks", Json::array()},
-                 {"memory", nullptr},
+                 {"memory", Json::object()},
                  {"series", nullptr},
                  {"energy_j", nullptr},
                  {"cost", part("cost")}};

@@ -139,7 +139,8 @@ TEST(Compare, ThePublishedCase) {
     return to_record(read_json_file(path).value(), path).value();
   };
   const Json card = typed("case_rtx3060.json"), rented = typed("case_a100.json");
-  EXPECT_TRUE(validate_measurement(card));
+  const auto valid = validate_measurement(card);
+  EXPECT_TRUE(valid) << valid.error().message;
   const Comparison c = compare_records(card, rented).value();
   EXPECT_NEAR(find_row(c, "chat", "ttft_s").speedup, 4.0, 0.005);
   EXPECT_NEAR(find_row(c, "chat", "e2e_s").speedup, 3.75, 0.005);
