@@ -77,7 +77,7 @@ const std::vector<Schema>& schemas() {
 
 const std::vector<Field>& task_fields() {
   static const std::vector<Field> fields = {
-      {"task", Kind::kText, false}, {"lang", Kind::kText, false}, {"runs", Kind::kList, false}};
+      {"task", Kind::kText, false}, {"lang", Kind::kText, kOrNull}, {"runs", Kind::kList, false}};
   return fields;
 }
 
