@@ -343,6 +343,10 @@ Result<Json> to_record(const Json& json, const std::string& where) {
                   "{}: a typed task needs a \"task\" (its name) and an \"e2e_s\".", where);
     }
     Json run = {{"warmup", false},
+                {"seed", nullptr},
+                {"finish_reason", nullptr},
+                {"token_s", nullptr},
+                {"engine_token_s", nullptr},
                 {"ttft_s", value("ttft_s")},
                 {"e2e_s", value("e2e_s")},
                 {"decode_tok_s", value("decode_tok_s")},
