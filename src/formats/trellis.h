@@ -14,8 +14,8 @@
 
 namespace quench::trellis_format {
 
-inline void encode(const Format& format, const float* x, int64_t x_stride, int64_t cols,
-                   const Planes& tile) {
+inline void encode_by(TrellisStep step, const Format& format, const float* x, int64_t x_stride,
+                      int64_t cols, const Planes& tile) {
   const TrellisCode& code = *format.trellis;
   float scales[kTrellisRows];
   for (int64_t r = 0; r < kTrellisRows; ++r) {
@@ -30,9 +30,14 @@ inline void encode(const Format& format, const float* x, int64_t x_stride, int64
       for (int64_t c = 0; c < kTrellisCols; ++c)
         targets[r * kTrellisCols + c] = x[r * x_stride + column + c] * inverse;
     }
-    encode_trellis_block(code, targets, nullptr, block);
+    encode_trellis_block(code, targets, nullptr, block, step);
     block += trellis_block_bytes(code.bits);
   }
+}
+
+inline void encode(const Format& format, const float* x, int64_t x_stride, int64_t cols,
+                   const Planes& tile) {
+  encode_by(trellis_step, format, x, x_stride, cols, tile);
 }
 
 inline void decode(const Format& format, const ConstPlanes& tile, int64_t cols, float* x,

@@ -9,9 +9,32 @@ namespace quench {
 namespace {
 
 // The natural scale puts the largest magnitude on the outermost level; smaller ones clip it and
-// round the rest finer. Steps of 2.5 % down to 70 % hold the optimum for all but freak tiles.
-constexpr int kCandidates = 13;
-constexpr float kStep = 0.025f;
+// round the rest finer. Steps of 5 % down to 70 %, each refined by least squares, come within 1 %
+// of the error of steps of 2.5 %.
+constexpr int kCandidates = 7;
+constexpr float kStep = 0.05f;
+
+// Sums of a tile for least squares, in lanes: the order of additions is fixed, and compilers turn
+// lanes into vectors.
+struct Sums {
+  static constexpr int64_t kLanes = 8;
+  float xl[kLanes] = {};  // weight * x * level
+  float ll[kLanes] = {};  // weight * level^2
+
+  void add(int64_t lane, float weight, float x, float level) {
+    xl[lane] += weight * x * level;
+    ll[lane] += weight * level * level;
+  }
+};
+
+double total(const float (&lanes)[Sums::kLanes]) {
+  double sum = 0.0;
+  for (const float lane : lanes) sum += lane;
+  return sum;
+}
+
+// Half to even, for |x| < 2^22.
+float round_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
 }  // namespace
 
@@ -32,18 +55,28 @@ uint8_t GridLevels::nearest(const GridChoice& choice, float x) const {
   return static_cast<uint8_t>(above - levels - (wanted - above[-1] <= above[0] - wanted ? 1 : 0));
 }
 
-double GridLevels::refine(const float* x, const float* importance, int64_t cols,
+double GridLevels::refine(const float* x, const float* importance, int64_t cols, double xx,
                           GridChoice& choice) const {
-  double xl = 0.0;
-  double ll = 0.0;
-  double xx = 0.0;
-  for (int64_t i = 0; i < cols; ++i) {
-    const double weight = importance != nullptr ? importance[i] : 1.0;
-    const double l = level(nearest(choice, x[i])) - static_cast<float>(choice.zero);
-    xl += weight * x[i] * l;
-    ll += weight * l * l;
-    xx += weight * x[i] * x[i];
+  Sums sums;
+  const float inverse = choice.scale != 0.0f ? 1.0f / choice.scale : 0.0f;
+  if (format_.grid.levels == nullptr && cols % Sums::kLanes == 0) {
+    const auto low = -static_cast<float>(choice.zero);
+    const float high = static_cast<float>(max_code_) + low;
+    for (int64_t i = 0; i < cols; i += Sums::kLanes) {
+      for (int64_t j = 0; j < Sums::kLanes; ++j) {
+        const float scaled = std::min(std::max(x[i + j] * inverse, low), high);
+        const float weight = importance != nullptr ? importance[i + j] : 1.0f;
+        sums.add(j, weight, x[i + j], round_even(scaled));
+      }
+    }
+  } else {
+    for (int64_t i = 0; i < cols; ++i) {
+      const float l = level(nearest(choice, x[i])) - static_cast<float>(choice.zero);
+      sums.add(i % Sums::kLanes, importance != nullptr ? importance[i] : 1.0f, x[i], l);
+    }
   }
+  const double xl = total(sums.xl);
+  const double ll = total(sums.ll);
   if (ll == 0.0) return xx;
   choice.scale = stored_scale(format_.grid.scale, static_cast<float>(xl / ll));
   const double scale = choice.scale;
@@ -54,13 +87,16 @@ GridChoice GridLevels::choose(const float* x, const float* importance, int64_t c
   const auto [low_at, high_at] = std::minmax_element(x, x + cols);
   const float low = std::min(*low_at, 0.0f);
   const float high = std::max(*high_at, 0.0f);
+  double xx = 0.0;
+  for (int64_t i = 0; i < cols; ++i)
+    xx += (importance != nullptr ? importance[i] : 1.0f) * x[i] * x[i];
   GridChoice best;
   double best_error = -1.0;
   auto consider = [&](float scale, int zero) {
     GridChoice choice;
     choice.scale = stored_scale(format_.grid.scale, scale);
     choice.zero = static_cast<uint8_t>(zero);
-    const double error = refine(x, importance, cols, choice);
+    const double error = refine(x, importance, cols, xx, choice);
     if (best_error >= 0.0 && error >= best_error) return;
     best = choice;
     best_error = error;

@@ -31,8 +31,10 @@ class GridLevels {
   float level(uint8_t code) const {
     return format_.grid.levels != nullptr ? format_.grid.levels[code] : static_cast<float>(code);
   }
-  // Codes for the choice, then the least-squares scale for them; returns the weighted error.
-  double refine(const float* x, const float* importance, int64_t cols, GridChoice& choice) const;
+  // Codes for the choice, then the least-squares scale for them; returns the weighted error. xx:
+  // the weighted sum of squares of x.
+  double refine(const float* x, const float* importance, int64_t cols, double xx,
+                GridChoice& choice) const;
 
   const Format& format_;
   int max_code_;
