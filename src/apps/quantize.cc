@@ -6,6 +6,7 @@
 #include "apps/options.h"
 #include "apps/verbs.h"
 #include "base/clock.h"
+#include "quantize/fit.h"
 #include "quantize/quantize.h"
 
 namespace quench {
@@ -14,6 +15,7 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   quench quantize demo --profile balanced -o demo-balanced
   quench quantize ~/models/Qwen2.5-7B --format int4 --algorithm gptq -o Qwen2.5-7B-int4
+  quench quantize ~/models/Qwen2.5-14B --fit 6GiB --max-seq-len 8192 -o Qwen2.5-14B-6g
   quench quantize ~/models/Qwen2.5-7B --profile compact --dry-run     the plan: bytes per role
   quench quantize ~/models/Qwen2.5-7B --profile compact -o OUT --resume     after an interrupt
 
@@ -25,6 +27,8 @@ struct QuantizeFlags {
   QuantizeOptions options;
   std::string profile;
   std::string format;
+  double bits = 0.0;
+  int64_t fit_bytes = 0;
   bool dry_run = false;
   bool json = false;
 };
@@ -108,10 +112,18 @@ Json plan_json(const QuantizeJob& job, const std::vector<QuantizedRole>& roles) 
 
 Result<void> run(QuantizeFlags flags) {
   QuantizeOptions& options = flags.options;
-  if (flags.profile.empty() == flags.format.empty()) {
+  const int given = (flags.profile.empty() ? 0 : 1) + (flags.format.empty() ? 0 : 1) +
+                    (flags.bits > 0.0 ? 1 : 0) + (flags.fit_bytes > 0 ? 1 : 0);
+  if (given != 1) {
     return fail(ErrorCode::kInvalidArgument,
-                "Give one of --profile (a recipe) and --format; quench list recipes and quench "
-                "list formats name them.");
+                "Give one of --profile (a recipe), --format, --bits and --fit; quench list recipes "
+                "and quench list formats name the first two.");
+  }
+  if (flags.bits > 0.0 || flags.fit_bytes > 0) {
+    QUENCH_TRY(const auto planned, plan_model(options.session, Weights::kRequired));
+    QUENCH_TRY(options.recipe, flags.bits > 0.0
+                                   ? recipe_for_bits(planned->plan, flags.bits)
+                                   : recipe_for_memory(planned->plan, flags.fit_bytes));
   }
   options.profile = flags.profile.empty() ? flags.format : flags.profile;
   if (options.out.empty() && !flags.dry_run) {
@@ -175,6 +187,13 @@ void add_quantize(CLI::App& app, Verb& chosen) {
       ->check(CLI::PositiveNumber);
   verb->add_option("--profile,--recipe", flags->profile, "A recipe: a name, or the path of a file");
   verb->add_option("--format", flags->format, "One format for all matrices");
+  verb->add_option("--bits", flags->bits,
+                   "Bits per weight of the whole model, fractions allowed: 3.2")
+      ->check(CLI::Range(1.0, 16.0));
+  verb->add_option("--fit", flags->fit_bytes,
+                   "The best that runs in so much memory with --max-seq-len tokens: 12GiB")
+      ->transform(CLI::AsSizeValue(false));
+  add_memory_options(*verb, options.session);
   verb->add_option("--layout", options.layout,
                    "Files as other programs read them: gptq, awq, ... (quench list layouts)")
       ->capture_default_str();

@@ -57,6 +57,7 @@ Result<void> cut_layers(const SessionOptions& options, ModelConfig& config) {
 }  // namespace
 
 Result<Recipe> session_recipe(const SessionOptions& options) {
+  if (options.recipe) return *options.recipe;
   if (options.recipe_path.empty()) return recipe_for_format(options.format);
   if (!options.format.empty()) {
     return fail(ErrorCode::kInvalidArgument,

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/loader.h"
@@ -18,9 +19,10 @@ struct SessionOptions {
   std::string model = "demo";
   bool random_weights = false;
   uint64_t weights_seed = 0;
-  int64_t num_layers = 0;   // only the first so many, with random weights; 0: all
-  std::string format;       // a format's name for all quantizable matrices; empty: as stored
-  std::string recipe_path;  // a recipe instead: a file, or the name of one that ships
+  int64_t num_layers = 0;        // only the first so many, with random weights; 0: all
+  std::string format;            // a format's name for all quantizable matrices; empty: as stored
+  std::string recipe_path;       // a recipe instead: a file, or the name of one that ships
+  std::optional<Recipe> recipe;  // or one that was made here; over both
   std::string device = "cpu";
   DeviceOptions device_options;
   bool needs_tokenizer =

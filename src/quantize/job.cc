@@ -112,7 +112,11 @@ double QuantizeJob::bits_per_weight() const {
 
 Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
   QuantizeJob job;
-  QUENCH_TRY(const SessionOptions session, session_for_profile(options.session, options.profile));
+  SessionOptions session = options.session;
+  session.recipe = options.recipe;
+  if (!options.recipe) {
+    QUENCH_TRY(session, session_for_profile(options.session, options.profile));
+  }
   QUENCH_TRY(job.recipe, session_recipe(session));
   if (!options.algorithm.empty()) job.recipe.algorithm = options.algorithm;
   job.recipe.rotate = job.recipe.rotate || options.rotate;

@@ -18,6 +18,7 @@ namespace quench {
 
 struct QuantizeOptions {
   SessionOptions session;          // the model and the device; its recipe and format are empty
+  std::optional<Recipe> recipe;    // instead of `profile`
   std::string profile;             // a recipe's name or file, or a format
   std::string algorithm;           // over the recipe's; empty: the recipe's
   bool rotate = false;             // although the recipe does not

@@ -52,7 +52,8 @@ TEST(CliQuantize, WritesAModelThatEveryVerbTakes) {
 TEST(CliQuantize, RefusesWhatItCannotDo) {
   const ScratchDir scratch;
   const std::string out = scratch.path() + "/out";
-  expect_error(quench({"quantize", "demo", "-o", out}), {"--profile", "--format"});
+  expect_error(quench({"quantize", "demo", "-o", out}),
+               {"--profile", "--format", "--bits", "--fit"});
   expect_error(quench({"quantize", "demo", "--format", "int9", "-o", out}), {"int9"});
   expect_error(quench({"quantize", "demo", "--format", "int4"}), {"-o DIR"});
   expect_error(quench({"quantize", "demo", "--format", "int4", "--algorithm", "magic", "-o", out}),
@@ -65,6 +66,26 @@ TEST(CliQuantize, RefusesWhatItCannotDo) {
   ASSERT_EQ(plan.status, 0) << plan.err;
   EXPECT_EQ(parse_json(plan.out, "stdout")->at("source_bytes"), 15231233024);
   EXPECT_FALSE(fs::exists(out));
+}
+
+TEST(CliQuantize, BitsAndMemoryAreBudgets) {
+  for (const double bits : {2.3, 3.2, 4.6, 7.0}) {
+    const Output plan = quench({"quantize", "Qwen2.5-7B", "--random-weights", "--bits",
+                                fmt::format("{}", bits), "--dry-run", "--json"});
+    ASSERT_EQ(plan.status, 0) << plan.err;
+    const double found = parse_json(plan.out, "stdout")->at("bits_per_weight");
+    EXPECT_LE(found, bits);
+    EXPECT_GT(found, bits - 0.8);  // the largest role may not fit between two rungs
+  }
+  const Output fit =
+      quench({"quantize", "Qwen2.5-7B", "--random-weights", "--fit", "4GB", "--dry-run", "--json"});
+  ASSERT_EQ(fit.status, 0) << fit.err;
+  EXPECT_LT(parse_json(fit.out, "stdout")->at("bytes").get<double>(), 4e9);
+  expect_error(quench({"quantize", "Qwen2.5-7B", "--random-weights", "--fit", "1GB", "--dry-run"}),
+               {"GB", "at least"});
+  expect_error(quench({"quantize", "demo", "--bits", "1.5", "--dry-run"}), {"1.500", "at least"});
+  expect_error(quench({"quantize", "demo", "--bits", "3", "--format", "int4", "--dry-run"}),
+               {"Give one of"});
 }
 
 TEST(CliQuantize, NotANumberIsNamed) {

@@ -1,0 +1,18 @@
+// Recipes from a number: so many bits per weight, or so many bytes of memory. Roles get one of two
+// neighbouring formats of a ladder, the sensitive ones the larger as far as the budget goes. Pure
+// functions of a plan; any thread.
+#pragma once
+
+#include "plan/plan.h"
+
+namespace quench {
+
+// plan: of the model as stored. bits: of the whole model, norms and routers included; 2.1 to 8.1.
+// What the plan's shapes cannot hold falls back as always (and may exceed the budget).
+Result<Recipe> recipe_for_bits(const Plan& plan, double bits);
+
+// The best that leaves room, in memory_bytes, for everything else the plan needs (the keys and
+// values of its max_seq_len, activations).
+Result<Recipe> recipe_for_memory(const Plan& plan, int64_t memory_bytes);
+
+}  // namespace quench
