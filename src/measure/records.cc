@@ -82,6 +82,7 @@ Json summary_json(const Summary& summary) {
 Json choice_json(const Choice& choice) {
   return {{"profile", or_null(choice.profile)},
           {"too_close", choice.too_close},
+          {"clauses", clauses_json(choice.clauses)},
           {"reason", choice.reason}};
 }
 
