@@ -48,7 +48,7 @@ mkdir -p "$stage/share/doc/quench/licenses"
     # The package database knows the path below /usr even where ldd prints the one through the /lib link.
     dpkg-query --search "$(readlink -f "$path")" 2>/dev/null || dpkg-query --search "*/x86_64-linux-gnu/$(basename "$(readlink -f "$path")")"
   done <"$scratch/libraries" | cut -d: -f1
-  awk '$1 == "build" && $2 ~ /-dev$/ { print $2 }' "$root/packages.txt"
+  awk '$1 == "build" && $2 ~ /-dev$|^libjs-/ { print $2 }' "$root/packages.txt"
 } | sort -u | while read -r package; do
   if [ -f "/usr/share/doc/$package/copyright" ]; then
     cp -L "/usr/share/doc/$package/copyright" "$stage/share/doc/quench/licenses/$package.txt"

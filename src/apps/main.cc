@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
       "examples.");
   Verb chosen;
   add_shootout(app, chosen);
+  add_report(app, chosen);
   add_run(app, chosen);
   add_quantize(app, chosen);
   add_eval(app, chosen);

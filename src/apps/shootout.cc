@@ -1,5 +1,6 @@
 // quench shootout: the main job. Quantize a model by several profiles, measure each, compare and
 // recommend.
+#include <cctype>
 #include <cstdio>
 #include <filesystem>
 
@@ -7,6 +8,7 @@
 #include "apps/progress.h"
 #include "apps/verbs.h"
 #include "base/file.h"
+#include "base/paths.h"
 #include "measure/records.h"
 #include "measure/report/shootout_report.h"
 
@@ -24,33 +26,69 @@ struct ShootoutFlags {
   bool full = false;
   std::string json_path;
   std::string markdown_path;
+  std::string html_path;
   std::string out_dir;
 };
 
-// Where results go; what is printed names it.
-Result<void> write_results(const ShootoutFlags& flags, const Shootout& shootout) {
-  std::string json_path = flags.json_path;
-  std::string markdown_path = flags.markdown_path;
-  if (!flags.out_dir.empty()) {
-    std::error_code error;
-    std::filesystem::create_directories(flags.out_dir, error);
-    if (error) {
-      return fail(ErrorCode::kIo, "{}: cannot create the directory: {}.", flags.out_dir,
-                  error.message());
-    }
-    if (json_path.empty()) json_path = flags.out_dir + "/shootout.json";
-    if (markdown_path.empty()) markdown_path = flags.out_dir + "/report.md";
+Result<void> create_directory(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (!error) return {};
+  return fail(ErrorCode::kIo, "{}: cannot create the directory: {}.", path, error.message());
+}
+
+// A name that is a file name everywhere: "shootout-demo-20260131T123456Z".
+std::string report_name(const std::string& model, const std::string& time) {
+  std::string name = "shootout-";
+  for (const char c : model)
+    name += std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_' ? c : '-';
+  name += '-';
+  for (const char c : time) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0) name += c;
   }
-  const std::string time = utc_time();
-  if (!markdown_path.empty()) {
-    QUENCH_TRY_VOID(write_file_atomic(markdown_path, shootout_markdown(shootout, time)));
-    std::printf("Report:  %s\n", markdown_path.c_str());
+  return name;
+}
+
+// Sets the paths that no flag has set: in --out, else the page and its numbers among the user's
+// data, so that the current directory stays as it is and nothing that took minutes is lost.
+Result<void> choose_paths(ShootoutFlags& flags, const std::string& name) {
+  std::string base = flags.out_dir;
+  if (!base.empty()) {
+    QUENCH_TRY_VOID(create_directory(base));
+    if (flags.markdown_path.empty()) flags.markdown_path = base + "/report.md";
+    if (flags.html_path.empty()) flags.html_path = base + "/report.html";
+    if (flags.json_path.empty()) flags.json_path = base + "/shootout.json";
+  } else if (flags.html_path.empty()) {
+    QUENCH_TRY(base, user_data_path("reports"));
+    QUENCH_TRY_VOID(create_directory(base));
+    flags.html_path = base + "/" + name + ".html";
+    if (flags.json_path.empty()) flags.json_path = base + "/" + name + ".json";
   }
-  if (!json_path.empty()) {
-    const std::string report = std::filesystem::path(markdown_path).filename().string();
-    QUENCH_TRY_VOID(
-        write_file_atomic(json_path, shootout_json(shootout, time, report).dump(1) + "\n"));
-    std::printf("Numbers: %s\n", json_path.c_str());
+  return {};
+}
+
+// What is printed names every file.
+Result<void> write_results(ShootoutFlags flags, const Shootout& shootout, const std::string& time,
+                           const Strings& strings) {
+  const bool must_write = !flags.out_dir.empty();
+  const auto chosen = choose_paths(flags, report_name(shootout.rows.front().model.name, time));
+  if (!chosen && must_write) return chosen;
+  // A home that cannot be written to is no reason to fail: the results are on the screen.
+  if (!chosen) std::fprintf(stderr, "quench: No report: %s\n", chosen.error().message.c_str());
+  const std::string report = std::filesystem::path(flags.html_path).filename().string();
+  const Json json = shootout_json(shootout, time, report);
+  if (!flags.markdown_path.empty()) {
+    QUENCH_TRY_VOID(write_file_atomic(flags.markdown_path, shootout_markdown(json, strings)));
+    std::printf("%-9s%s\n", "Markdown:", flags.markdown_path.c_str());
+  }
+  if (!flags.json_path.empty()) {
+    QUENCH_TRY_VOID(write_file_atomic(
+        flags.json_path, json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n"));
+    std::printf("%-9s%s\n", "Numbers:", flags.json_path.c_str());
+  }
+  if (!flags.html_path.empty()) {
+    QUENCH_TRY_VOID(write_file_atomic(flags.html_path, shootout_html(json, strings)));
+    std::printf("%-9s%s\n", "Report:", flags.html_path.c_str());
   }
   return {};
 }
@@ -59,7 +97,7 @@ Result<void> run(ShootoutFlags flags) {
   install_interrupt_flag();
   if (!flags.out_dir.empty()) flags.options.models_dir = flags.out_dir + "/models";
   // Before minutes of work, not after.
-  for (const std::string& path : {flags.json_path, flags.markdown_path}) {
+  for (const std::string& path : {flags.json_path, flags.markdown_path, flags.html_path}) {
     if (!path.empty()) QUENCH_TRY_VOID(check_output_path(path));
   }
   ProgressLine line;
@@ -73,10 +111,12 @@ Result<void> run(ShootoutFlags flags) {
   line.clear();
   const bool has_runs = !shootout.rows.empty() && !shootout.rows.front().runs.empty();
   if (!done && (done.error().code != ErrorCode::kCancelled || !has_runs)) return done;
-  std::fputs(shootout_text(shootout, stdout_takes_style()).c_str(), stdout);
-  if (!flags.out_dir.empty() || !flags.json_path.empty() || !flags.markdown_path.empty())
-    std::fputc('\n', stdout);
-  QUENCH_TRY_VOID(write_results(flags, shootout));
+  const Strings& strings = Strings::of(flags.options.lang);
+  const std::string time = utc_time();
+  std::printf(
+      "%s\n",
+      shootout_text(shootout_json(shootout, time, ""), strings, stdout_takes_style()).c_str());
+  QUENCH_TRY_VOID(write_results(flags, shootout, time, strings));
   return done;
 }
 
@@ -104,15 +144,18 @@ void add_shootout(CLI::App& app, Verb& chosen) {
                    "Accepted loss: mean KL divergence in nats per token")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  verb->add_option("--lang", options.lang, "Language of the prompts")
+  verb->add_option("--lang", options.lang, "Language of the prompts and of the report")
       ->check(CLI::IsMember({"en", "zh"}))
       ->capture_default_str();
   verb->add_option("--seed", options.first_seed, "First seed of the counted runs")
       ->capture_default_str();
   verb->add_option("--json", flags->json_path, "Write all numbers to this file");
-  verb->add_option("--markdown", flags->markdown_path, "Write a report to this file");
+  verb->add_option("--html", flags->html_path,
+                   "Write the report with charts to this file (default: quench/reports in "
+                   "XDG_DATA_HOME or ~/.local/share, with its numbers)");
+  verb->add_option("--markdown", flags->markdown_path, "Write a report as Markdown to this file");
   verb->add_option("--out", flags->out_dir,
-                   "Write shootout.json, report.md and the models to this directory");
+                   "Write report.html, report.md, shootout.json and the models to this directory");
   verb->add_option("--isa", options.session.device_options.isa, "Force a CPU instruction-set level")
       ->envname("QUENCH_ISA");
   verb->add_option("--threads", options.session.device_options.num_threads,

@@ -13,6 +13,7 @@ namespace quench {
 using Verb = std::function<Result<void>()>;
 
 void add_shootout(CLI::App& app, Verb& chosen);
+void add_report(CLI::App& app, Verb& chosen);
 void add_quantize(CLI::App& app, Verb& chosen);
 void add_eval(CLI::App& app, Verb& chosen);
 void add_bench(CLI::App& app, Verb& chosen);

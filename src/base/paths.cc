@@ -28,4 +28,13 @@ Result<std::string> data_path(const std::string& relative) {
               relative, roots.front().lexically_normal().string());
 }
 
+Result<std::string> user_data_path(const std::string& relative) {
+  namespace fs = std::filesystem;
+  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data == '/')
+    return (fs::path(data) / "quench" / relative).string();
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
+    return (fs::path(home) / ".local/share/quench" / relative).string();
+  return fail(ErrorCode::kNotFound, "Neither XDG_DATA_HOME nor HOME names a directory.");
+}
+
 }  // namespace quench

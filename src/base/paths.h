@@ -1,4 +1,5 @@
-// Where the files that ship with quench are: models/demo, tasks/, recipes/, hardware/, texts/.
+// Where the files that ship with quench are (models/demo, tasks/, recipes/, hardware/, texts/), and
+// where those of the user are kept.
 #pragma once
 
 #include <string>
@@ -10,5 +11,9 @@ namespace quench {
 // The path of a shipped file or directory such as "models/demo": under $QUENCH_DATA when set, else
 // beside the executable, installed (../share/quench) or in the source tree.
 Result<std::string> data_path(const std::string& relative);
+
+// Where quench keeps what it made for the user: `relative` under $XDG_DATA_HOME/quench, or under
+// ~/.local/share/quench (XDG Base Directory Specification). Nothing is created.
+Result<std::string> user_data_path(const std::string& relative);
 
 }  // namespace quench

@@ -1,7 +1,6 @@
 #include "measure/recommend.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -18,13 +17,25 @@ double saved_percent(const Row& row, const Row& reference) {
   return 100.0 * (1.0 - static_cast<double>(row.bytes) / static_cast<double>(reference.bytes));
 }
 
-std::string speed_text(const Summary& speed) {
-  return fmt::format("{:.1f} tok/s ({:.1f} to {:.1f})", speed.median, speed.interval.low,
-                     speed.interval.high);
+std::string tok_s(double speed) { return fmt::format("{:.1f}", speed); }
+std::string megabytes(const Row& row) {
+  return fmt::format("{:.1f}", static_cast<double>(row.bytes) / 1e6);
+}
+std::string nats(const Row& row) { return fmt::format("{:.4f}", *row.kld_mean); }
+std::string budget(const RecommendRules& rules) { return fmt::format("{}", rules.kld_budget); }
+
+// Speed with its interval, under names that begin with `prefix`.
+void add_speed(Json& values, const Summary& speed, const std::string& prefix = "") {
+  values[prefix + "speed"] = tok_s(speed.median);
+  values[prefix + "low"] = tok_s(speed.interval.low);
+  values[prefix + "high"] = tok_s(speed.interval.high);
 }
 
-std::string loss_text(const Row& row) {
-  return fmt::format("loses {:.4f} nats per token", *row.kld_mean);
+Choice choice(const std::string& profile, std::vector<Clause> clauses,
+              std::vector<std::string> too_close = {}) {
+  const auto reason = clauses_text(Strings::of("en"), clauses_json(clauses));
+  QUENCH_CHECK(reason, "a reason for {} without its text", profile);
+  return {profile, std::move(too_close), std::move(clauses), *reason};
 }
 
 // Fewer runs than these bound the median too loosely to tell anything from it (five reach 93.75 %).
@@ -37,23 +48,28 @@ bool can_tell(const Summary& a, const Summary& b) {
 }
 
 Choice choose_storage(const Row& reference, const std::vector<const Row*>& affordable,
-                      const RecommendRules& rules) {
-  const Row* best = &reference;
-  for (const Row* row : affordable) {
-    if (row->bytes < best->bytes) best = row;
+                      const std::vector<const Row*>& all, const RecommendRules& rules) {
+  const auto smaller = [](const Row* a, const Row* b) { return a->bytes < b->bytes; };
+  const Row* best = *std::min_element(affordable.begin(), affordable.end(), smaller);
+  std::vector<Clause> clauses;
+  if (best->bytes >= reference.bytes) {
+    best = &reference;
+    clauses.push_back({"none_smaller", {{"kld_budget", budget(rules)}}});
+  } else {
+    clauses.push_back({"smallest",
+                       {{"kld_budget", budget(rules)},
+                        {"size_mb", megabytes(*best)},
+                        {"saved_percent", fmt::format("{:.1f}", saved_percent(*best, reference))},
+                        {"kld", nats(*best)}}});
   }
-  if (best == &reference) {
-    return {reference.profile,
-            {},
-            fmt::format("no smaller profile stays within the loss budget of {} nats per token.",
-                        rules.kld_budget)};
+  const Row* smallest = *std::min_element(all.begin(), all.end(), smaller);
+  if (smallest->bytes < best->bytes) {
+    clauses.push_back({"smaller_over_budget",
+                       {{"profile", smallest->profile},
+                        {"size_mb", megabytes(*smallest)},
+                        {"kld", nats(*smallest)}}});
   }
-  return {best->profile,
-          {},
-          fmt::format("smallest within the loss budget of {} nats per token: {:.1f} MB, {:.1f} % "
-                      "saved, {}.",
-                      rules.kld_budget, static_cast<double>(best->bytes) / 1e6,
-                      saved_percent(*best, reference), loss_text(*best))};
+  return choice(best->profile, std::move(clauses));
 }
 
 const Row* fastest(const std::vector<const Row*>& rows, const Row* except = nullptr) {
@@ -67,31 +83,31 @@ const Row* fastest(const std::vector<const Row*>& rows, const Row* except = null
 
 Choice choose_speed(const std::vector<const Row*>& affordable, const std::vector<const Row*>& all) {
   const Row* best = fastest(affordable);
-  if (best == nullptr) return {"", {}, "no decode speed was measured."};
-  Choice choice;
-  choice.profile = best->profile;
+  if (best == nullptr) return choice("", {{"no_speed", Json::object()}});
+  std::vector<std::string> too_close;
   for (const Row* row : affordable) {
     if (row != best && row->decode_tok_s.count > 0 &&
         !can_tell(row->decode_tok_s, best->decode_tok_s))
-      choice.too_close.push_back(row->profile);
+      too_close.push_back(row->profile);
   }
-  const std::string speed = speed_text(best->decode_tok_s);
-  if (!choice.too_close.empty()) {
-    choice.reason = fmt::format("fastest median, {}, but the runs cannot tell it from {}", speed,
-                                fmt::join(choice.too_close, ", "));
+  Clause why{"only", Json::object()};
+  add_speed(why.values, best->decode_tok_s);
+  if (!too_close.empty()) {
+    why.key = "fastest_too_close";
+    why.values["profiles"] = too_close;
   } else if (const Row* next = fastest(affordable, best); next != nullptr) {
-    choice.reason = fmt::format("fastest beyond the noise, {}; next is {} with {}", speed,
-                                next->profile, speed_text(next->decode_tok_s));
-  } else {
-    choice.reason = fmt::format("the only one within the loss budget, {}", speed);
+    why.key = "fastest";
+    why.values["profile"] = next->profile;
+    add_speed(why.values, next->decode_tok_s, "next_");
   }
+  std::vector<Clause> clauses = {std::move(why)};
   if (const Row* first = fastest(all);
       first != nullptr && first->decode_tok_s.median > best->decode_tok_s.median) {
-    choice.reason += fmt::format("; {} is faster with {:.1f} tok/s, but over the loss budget",
-                                 first->profile, first->decode_tok_s.median);
+    clauses.push_back(
+        {"faster_over_budget",
+         {{"profile", first->profile}, {"speed", tok_s(first->decode_tok_s.median)}}});
   }
-  choice.reason += '.';
-  return choice;
+  return choice(best->profile, std::move(clauses), std::move(too_close));
 }
 
 // Null when a figure is missing.
@@ -109,22 +125,18 @@ std::optional<BalanceScore> balance_score(const Row& row, const Row& reference,
 }
 
 Choice choose_balance(const std::vector<BalanceScore>& scores) {
-  if (scores.empty()) return {"", {}, "no decode speed was measured."};
+  if (scores.empty()) return choice("", {{"no_speed", Json::object()}});
   const auto best = std::max_element(
       scores.begin(), scores.end(), [](const auto& a, const auto& b) { return a.score < b.score; });
-  Choice choice;
-  choice.profile = best->profile;
-  std::vector<std::string> all;
+  std::vector<std::string> too_close;
+  Json all = Json::array();
   for (const BalanceScore& score : scores) {
-    all.push_back(fmt::format("{} {:+.2f}", score.profile, score.score));
-    if (&score != &*best && score.high >= best->low) choice.too_close.push_back(score.profile);
+    all.push_back(Json::array({score.profile, fmt::format("{:+.2f}", score.score)}));
+    if (&score != &*best && score.high >= best->low) too_close.push_back(score.profile);
   }
-  choice.reason = fmt::format(
-      "best sum of halvings of bytes and time less loss: {}{}.", fmt::join(all, ", "),
-      choice.too_close.empty()
-          ? std::string()
-          : fmt::format("; the runs cannot tell it from {}", fmt::join(choice.too_close, ", ")));
-  return choice;
+  std::vector<Clause> clauses = {{"balance", {{"scores", all}}}};
+  if (!too_close.empty()) clauses.push_back({"balance_too_close", {{"profiles", too_close}}});
+  return choice(best->profile, std::move(clauses), std::move(too_close));
 }
 
 }  // namespace
@@ -146,12 +158,11 @@ Recommendation recommend(const std::vector<CandidateFigures>& rows, const Recomm
       result.balance_scores.push_back(*score);
   }
   if (!unmeasured.empty()) {
-    const Choice none = {
-        "", {}, fmt::format("the loss of {} was not measured.", fmt::join(unmeasured, ", "))};
+    const Choice none = choice("", {{"no_loss", {{"profiles", unmeasured}}}});
     result.storage = result.speed = result.balance = none;
     return result;
   }
-  result.storage = choose_storage(reference, affordable, rules);
+  result.storage = choose_storage(reference, affordable, all, rules);
   result.speed = choose_speed(affordable, all);
   result.balance = choose_balance(result.balance_scores);
   return result;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "measure/report/strings.h"
 #include "measure/statistics.h"
 
 namespace quench {
@@ -37,7 +38,8 @@ struct BalanceScore {
 struct Choice {
   std::string profile;                 // empty: none can be named
   std::vector<std::string> too_close;  // others that the measurement cannot tell from it
-  std::string reason;                  // one sentence with the numbers
+  std::vector<Clause> clauses;         // the reason, for reports in any language
+  std::string reason;                  // the same in English, one sentence with the numbers
 };
 
 struct Recommendation {

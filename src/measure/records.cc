@@ -32,6 +32,7 @@ Json settings_json(const Shootout& shootout) {
 Json choice_json(const Choice& choice) {
   return {{"profile", or_null(choice.profile)},
           {"too_close", choice.too_close},
+          {"clauses", clauses_json(choice.clauses)},
           {"reason", choice.reason}};
 }
 

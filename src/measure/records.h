@@ -12,7 +12,7 @@ namespace quench {
 Json record_json(const Shootout& shootout, const ShootoutRow& row, const std::string& time);
 // Of one row with scores.
 Json eval_json(const Shootout& shootout, const ShootoutRow& row);
-// report: the Markdown report's file name, or empty.
+// report: the report's file name, or empty.
 Json shootout_json(const Shootout& shootout, const std::string& time, const std::string& report);
 
 // What is missing or of the wrong type in one of the three, in one sentence. A record of an earlier

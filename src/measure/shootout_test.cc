@@ -125,11 +125,12 @@ TEST_F(ShootoutTest, RecommendsOneOfTheRows) {
 }
 
 TEST_F(ShootoutTest, IsPrinted) {
-  EXPECT_EQ(shootout_table(*shootout_).rows.size(), 4u);
-  EXPECT_EQ(domain_table(*shootout_).rows.size(), 16u);
-  const std::string text = shootout_text(*shootout_, false);
+  const Strings& english = Strings::of("en");
+  EXPECT_EQ(shootout_table(json_, english).rows.size(), 4u);
+  EXPECT_EQ(domain_table(json_, english).rows.size(), 16u);
+  const std::string text = shootout_text(json_, english, false);
   EXPECT_NE(text.find("Recommendation"), std::string::npos);
-  EXPECT_NE(shootout_markdown(*shootout_, "now").find("| profile |"), std::string::npos);
+  EXPECT_NE(shootout_markdown(json_, english).find("| profile |"), std::string::npos);
 }
 
 TEST_F(ShootoutTest, MeasuresOneByOneWhereMemoryIsShort) {
@@ -177,7 +178,7 @@ TEST_F(ShootoutTest, StopsWithWhatIsDone) {
   const Json json = shootout_json(shootout, "now", "");
   EXPECT_TRUE(validate_measurement(json));
   EXPECT_TRUE(json["rows"][1]["kld_mean"].is_null());
-  EXPECT_TRUE(shootout_text(shootout, false).starts_with("Stopped before the end"));
+  EXPECT_TRUE(shootout_text(json, Strings::of("en"), false).starts_with("Stopped before the end"));
 }
 
 TEST(ShootoutProfiles, AreRecipesFilesOrFormats) {

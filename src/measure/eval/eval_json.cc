@@ -46,6 +46,7 @@ Json eval_json(const Evaluation& evaluation, const ModelScores& scores, Json mod
       {"scored", evaluation.scored},
       {"context", evaluation.context},
       {"stride", evaluation.stride},
+      {"windows", evaluation.convention == EvalConvention::kHalves ? "halves" : "sliding"},
       {"convention", evaluation.convention_text()},
       {"ppl", overall.ppl},
       {"kld", kld_json(overall)},

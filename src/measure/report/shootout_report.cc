@@ -2,186 +2,241 @@
 
 #include <fmt/ranges.h>
 
+#include "measure/report/lookup.h"
+#include "measure/report/wrap.h"
+
 namespace quench {
 namespace {
 
-std::optional<double> median_of(const Summary& summary) {
-  return summary.count == 0 ? std::nullopt : std::optional(summary.median);
-}
+constexpr const char* kNeeds[] = {"storage", "speed", "balance"};
 
-struct Need {
-  const char* name;
-  const Choice* choice;
-};
-
-std::vector<Need> needs(const Recommendation& recommendation) {
-  return {{"storage", &recommendation.storage},
-          {"speed", &recommendation.speed},
-          {"balance", &recommendation.balance}};
+std::string shown(const Json& json, const char* path) {
+  const Json& value = part(json, path);
+  return value.is_string() ? value.get<std::string>() : value.is_null() ? "-" : value.dump();
 }
 
 // "temperature 0.7, top_p 0.9"
 std::string settings_text(const Json& sampling) {
+  if (!sampling.is_object()) return "-";
   std::vector<std::string> parts;
   for (const auto& [key, value] : sampling.items())
     parts.push_back(fmt::format("{} {}", key, value.dump()));
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-std::string measured_how(const Shootout& shootout) {
-  const ShootoutRow& reference = shootout.rows.front();
-  const ProtocolLength& length = shootout.length;
-  const Machine machine = this_machine();
-  const Summary& speed = reference.speed.decode_tok_s;
-  std::string text = fmt::format(
-      "Speed: {} on {}, {} {} with {} threads. {} in {}: {} warm-up and {} counted runs each with "
-      "seeds from {}, {}{}; {}. Shown are medians over all counted runs",
-      reference.model.name, machine.cpu_model.empty() ? "an unknown CPU" : machine.cpu_model,
-      reference.target.value("device", ""), reference.target.value("isa", ""),
-      reference.target.value("threads", 0), fmt::join(shootout.protocol.tasks, ", "),
-      shootout.lang == "zh" ? "Chinese" : "English", length.warmups, length.runs,
-      shootout.first_seed, settings_text(shootout.protocol.sampling),
-      length.max_new_tokens ? fmt::format(" but at most {} tokens", *length.max_new_tokens) : "",
-      shootout.interleaved ? "the profiles took turns, in both directions"
-                           : "the profiles were measured one after the other, because they do not "
-                             "fit into memory together");
-  if (speed.count > 1) {
-    text += fmt::format("; in parentheses the interval that holds the true median with {:.1f} %",
-                        100.0 * speed.interval.coverage);
+Cell accuracy_cell(const Json& shootout, size_t row) {
+  const Json& scores = list(shootout, "/evaluations");
+  if (row < scores.size()) {
+    if (const auto percent = number(scores[row], "/accuracy/percent"))
+      return number_cell(percent, 1);
   }
-  text += ".";
-  if (!shootout.evaluation) return text + " Loss was not measured.";
-  const Evaluation& evaluation = *shootout.evaluation;
-  text += fmt::format(
-      " Loss: mean KL divergence from the reference over {} tokens of {} ({} tokens in {} domains{}"
-      "), and the share of positions with the same most probable token. {} The reference against "
-      "itself gives {}.",
-      evaluation.scored, evaluation.text_path, evaluation.tokens,
-      shootout.rows.front().scores ? shootout.rows.front().scores->domains.size() : 0,
-      length.max_tokens_per_domain > 0
-          ? fmt::format(", about {} of each", length.max_tokens_per_domain)
-          : "",
-      evaluation.convention_text(), evaluation.noise_floor_max);
-  return text;
+  return number_cell(number(shootout["rows"][row], "/accuracy"), 1, 100.0);
 }
 
-std::string recommendation_lines(const Shootout& shootout, const char* format_bullet) {
-  std::string text;
-  for (const auto& [need, choice] : needs(shootout.recommendation)) {
-    text += fmt::format(fmt::runtime(format_bullet), need,
-                        choice->profile.empty() ? "none" : choice->profile, choice->reason);
-  }
-  return text;
+std::string state_line(const Json& shootout, const Strings& strings) {
+  return part(shootout, "/complete") == Json(false) ? strings("incomplete") + "\n\n" : "";
 }
 
-// Breaks at spaces so that lines have at most 100 columns.
-std::string wrap(const std::string& text) {
-  constexpr size_t kColumns = 100;
-  std::string result;
-  size_t line_begin = 0;
-  size_t begin = 0;
-  while (begin < text.size()) {
-    const size_t end = std::min(text.find(' ', begin), text.size());
-    const bool fits = result.size() + (end - begin) + 1 - line_begin <= kColumns;
-    if (result.size() > line_begin) {
-      result += fits ? ' ' : '\n';
-      if (!fits) line_begin = result.size();
-    }
-    result.append(text, begin, end - begin);
-    begin = end + 1;
-  }
-  return result + "\n";
+std::string choice_text(const Json& shootout, const char* need, const Strings& strings) {
+  const std::string profile =
+      text(part(shootout, "/recommendation"), fmt::format("/{}/profile", need).c_str());
+  return profile.empty() ? strings("none") : profile_text(strings, profile);
 }
 
-std::string state_line(const Shootout& shootout) {
-  return shootout.complete ? "" : "Stopped before the end: what follows is what was measured.\n\n";
+TableColumn column(const Strings& strings, const char* key, Align align = Align::kRight) {
+  return {key, strings(fmt::format("column.{}", key)), align};
 }
 
 }  // namespace
 
-Table shootout_table(const Shootout& shootout) {
-  Table table;
-  table.columns = {{"profile", "profile", Align::kLeft},
-                   {"format", "format", Align::kLeft},
-                   {"bytes", "size MB"},
-                   {"saved_fraction", "saved %"},
-                   {"compression_ratio", "ratio"},
-                   {"decode_tok_s", "decode tok/s"},
-                   {"ttft_s", "TTFT s"},
-                   {"e2e_s", "E2E s"},
-                   {"kld_mean", "KL nats"},
-                   {"ppl", "PPL"},
-                   {"top1_agreement", "same top %"},
-                   {"peak_bytes", "RAM MB"},
-                   {"make_s", "make s"}};
-  const auto reference_bytes = static_cast<double>(shootout.rows.front().model.bytes);
-  for (const ShootoutRow& row : shootout.rows) {
-    const auto bytes = static_cast<double>(row.model.bytes);
-    const Summary& decode = row.speed.decode_tok_s;
-    Cell speed = number_cell(median_of(decode), 1);
-    if (decode.count > 1) {
-      speed.text =
-          fmt::format("{} ({:.1f}-{:.1f})", speed.text, decode.interval.low, decode.interval.high);
+Result<void> validate_shootout(const Json& shootout, const std::string& where) {
+  const Json& rows = part(shootout, "/rows");
+  if (text(shootout, "/schema") != "quench.shootout/1" || !rows.is_array() || rows.empty()) {
+    return fail(ErrorCode::kInvalidFile,
+                "{}: expected a quench.shootout/1 with at least one row, as `quench shootout "
+                "--json` writes it.",
+                where);
+  }
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto bytes = number(rows[i], "/bytes");
+    if (text(rows[i], "/profile").empty() || !bytes || !(*bytes > 0.0)) {
+      return fail(
+          ErrorCode::kInvalidFile,
+          "{}: row {} needs a \"profile\" (a name) and \"bytes\" (over 0); found {} and {}.", where,
+          i, part(rows[i], "/profile").dump(), part(rows[i], "/bytes").dump());
     }
-    const EvalScores* scores = row.scores ? &row.scores->overall : nullptr;
-    auto score = [&](double value, int decimals, double scale = 1.0) {
-      return scores != nullptr ? number_cell(value, decimals, scale) : Cell{};
-    };
-    table.rows.push_back(
-        {text_cell(row.profile), text_cell(row.model.format), number_cell(bytes, 2, 1e-6),
-         number_cell(1.0 - bytes / reference_bytes, 1, 100.0),
-         number_cell(reference_bytes / bytes, 2), speed,
-         number_cell(median_of(row.speed.ttft_s), 3), number_cell(median_of(row.speed.e2e_s), 2),
-         score(scores != nullptr ? scores->kld.mean : 0.0, 4),
-         score(scores != nullptr ? scores->ppl : 0.0, 2),
-         score(scores != nullptr ? scores->top1_agreement : 0.0, 1, 100.0),
-         row.peak_bytes ? number_cell(static_cast<double>(*row.peak_bytes), 1, 1e-6) : Cell{},
-         number_cell(row.make_s, 2)});
+  }
+  return {};
+}
+
+Table shootout_table(const Json& shootout, const Strings& strings) {
+  const Json& rows = shootout["rows"];
+  Table table;
+  table.columns = {column(strings, "profile", Align::kLeft),
+                   column(strings, "format", Align::kLeft)};
+  bool has_accuracy = false;
+  for (size_t i = 0; i < rows.size(); ++i)
+    has_accuracy |= !accuracy_cell(shootout, i).value.is_null();
+  for (const char* key :
+       {"bytes", "saved_fraction", "compression_ratio", "decode_tok_s", "ttft_s", "e2e_s",
+        "kld_mean", "ppl", "accuracy", "top1_agreement", "peak_bytes", "make_s"}) {
+    if (key != std::string_view("accuracy") || has_accuracy)
+      table.columns.push_back(column(strings, key));
+  }
+  const double reference_bytes = *number(rows[0], "/bytes");
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Json& row = rows[i];
+    const double bytes = *number(row, "/bytes");
+    Cell speed = number_cell(number(row, "/decode_tok_s"), 1);
+    const Json& statistics = part(row, "/statistics/decode_tok_s");
+    const auto low = number(statistics, "/low");
+    const auto high = number(statistics, "/high");
+    if (low && high && number(statistics, "/count").value_or(0) > 1)
+      speed.text = fmt::format("{} ({:.1f}-{:.1f})", speed.text, *low, *high);
+    std::vector<Cell> cells = {
+        {profile_text(strings, text_cell(text(row, "/profile")).text), row["profile"]},
+        text_cell(text(row, "/format")),
+        number_cell(bytes, 2, 1e-6),
+        number_cell(1.0 - bytes / reference_bytes, 1, 100.0),
+        number_cell(reference_bytes / bytes, 2),
+        speed,
+        number_cell(number(row, "/ttft_s"), 3),
+        number_cell(number(row, "/e2e_s"), 2),
+        number_cell(number(row, "/kld_mean"), 4),
+        number_cell(number(row, "/ppl"), 2)};
+    if (has_accuracy) cells.push_back(accuracy_cell(shootout, i));
+    cells.push_back(number_cell(number(row, "/top1_agreement"), 1, 100.0));
+    cells.push_back(number_cell(number(row, "/peak_bytes"), 1, 1e-6));
+    cells.push_back(number_cell(number(row, "/make_s"), 2));
+    table.rows.push_back(std::move(cells));
   }
   return table;
 }
 
-Table domain_table(const Shootout& shootout) {
+Table domain_table(const Json& shootout, const Strings& strings) {
   Table table;
-  table.columns = {{"profile", "profile", Align::kLeft},
-                   {"domain", "domain", Align::kLeft},
-                   {"scored", "tokens"},
-                   {"kld_mean", "KL nats"},
-                   {"kld_low", "from"},
-                   {"kld_high", "to"},
-                   {"kld_p99", "99 %"},
-                   {"kld_max", "largest"},
-                   {"top1_agreement", "same top %"},
-                   {"ppl", "PPL"}};
-  for (const ShootoutRow& row : shootout.rows) {
-    if (!row.scores) continue;
-    for (const EvalScores& scores : row.scores->domains) {
-      table.rows.push_back(
-          {text_cell(row.profile), text_cell(scores.domain),
-           number_cell(static_cast<double>(scores.scored), 0), number_cell(scores.kld.mean, 4),
-           number_cell(scores.kld.low, 4), number_cell(scores.kld.high, 4),
-           number_cell(scores.kld_p99, 3), number_cell(scores.kld_max, 3),
-           number_cell(scores.top1_agreement, 1, 100.0), number_cell(scores.ppl, 2)});
+  table.columns = {column(strings, "profile", Align::kLeft),
+                   column(strings, "domain", Align::kLeft)};
+  for (const char* key :
+       {"scored", "kld_mean", "kld_low", "kld_high", "kld_p99", "kld_max", "top1_agreement", "ppl"})
+    table.columns.push_back(column(strings, key));
+  const Json& rows = shootout["rows"];
+  const Json& evaluations = list(shootout, "/evaluations");
+  for (size_t i = 0; i < std::min(rows.size(), evaluations.size()); ++i) {
+    for (const Json& scores : list(evaluations[i], "/domains")) {
+      const std::string profile = text_cell(text(rows[i], "/profile")).text;
+      table.rows.push_back({{profile_text(strings, profile), rows[i]["profile"]},
+                            text_cell(text(scores, "/domain")),
+                            number_cell(number(scores, "/scored"), 0),
+                            number_cell(number(scores, "/kld/mean"), 4),
+                            number_cell(number(scores, "/kld/ci95/0"), 4),
+                            number_cell(number(scores, "/kld/ci95/1"), 4),
+                            number_cell(number(scores, "/kld/p99"), 3),
+                            number_cell(number(scores, "/kld/max"), 3),
+                            number_cell(number(scores, "/top1_agreement"), 1, 100.0),
+                            number_cell(number(scores, "/ppl"), 2)});
     }
   }
   return table;
 }
 
-std::string shootout_text(const Shootout& shootout, bool bold) {
-  return fmt::format(
-      "{}{}\nRecommendation\n{}\n{}", state_line(shootout), shootout_table(shootout).text(bold),
-      recommendation_lines(shootout, "  {:<8} {}: {}\n"), wrap(measured_how(shootout)));
+std::string reason_text(const Json& shootout, const char* need, const Strings& strings) {
+  const Json& choice = part(part(shootout, "/recommendation"), fmt::format("/{}", need).c_str());
+  const auto translated = clauses_text(strings, part(choice, "/clauses"));
+  return translated ? *translated : text(choice, "/reason");
 }
 
-std::string shootout_markdown(const Shootout& shootout, const std::string& time) {
-  return fmt::format(
-      "# quench shootout: {}\n\nMeasured {}.\n\n{}{}\n## Recommendation\n\n{}\n## Loss by "
-      "domain\n\n"
-      "Mean KL divergence with its 95 % interval over documents.\n\n{}\n## How it was "
-      "measured\n\n{}",
-      shootout.rows.front().model.name, time, state_line(shootout),
-      shootout_table(shootout).markdown(), recommendation_lines(shootout, "- {}: **{}**, {}\n"),
-      domain_table(shootout).markdown(), wrap(measured_how(shootout)));
+std::vector<std::string> measured_how(const Json& shootout, const Strings& strings) {
+  std::vector<std::string> result;
+  const Json& record = part(shootout, "/records/0");
+  std::vector<std::string> tasks;
+  for (const Json& task : list(record, "/tasks")) tasks.push_back(shown(task, "/task"));
+  const std::string cpu = text(shootout, "/machine/cpu_model");
+  const std::string lang = text(shootout, "/settings/lang");
+  result.push_back(
+      strings("how.speed", {{"model", shown(shootout, "/reference/name")},
+                            {"cpu", cpu.empty() ? strings("unknown_cpu") : cpu},
+                            {"device", shown(record, "/settings/device")},
+                            {"isa", shown(record, "/build/isa")},
+                            {"threads", shown(record, "/settings/threads")},
+                            {"tasks", strings.join(tasks)},
+                            {"lang", strings.fill("lang." + lang, {}).value_or(lang)},
+                            {"warmups", shown(shootout, "/settings/warmups")},
+                            {"runs", shown(shootout, "/settings/runs")},
+                            {"seed", shown(shootout, "/settings/first_seed")},
+                            {"sampling", settings_text(part(shootout, "/settings/sampling"))}}));
+  if (number(shootout, "/settings/max_new_tokens"))
+    result.push_back(
+        strings("how.at_most", {{"tokens", shown(shootout, "/settings/max_new_tokens")}}));
+  result.push_back(strings(part(shootout, "/settings/interleaved") == Json(false)
+                               ? "how.one_by_one"
+                               : "how.interleaved"));
+  const Json& speed = part(shootout, "/rows/0/statistics/decode_tok_s");
+  const auto coverage = number(speed, "/coverage");
+  result.push_back(
+      coverage && number(speed, "/count").value_or(0) > 1
+          ? strings("how.interval", {{"coverage", fmt::format("{:.1f}", 100.0 * *coverage)}})
+          : strings("how.medians"));
+  const Json& evaluation = part(shootout, "/evaluations/0");
+  if (!evaluation.is_object()) {
+    result.push_back(strings("how.no_loss"));
+    return result;
+  }
+  std::map<std::string, std::string> values = {
+      {"scored", shown(evaluation, "/scored")},
+      {"text", shown(evaluation, "/text")},
+      {"tokens", shown(evaluation, "/tokens")},
+      {"domains", std::to_string(list(evaluation, "/domains").size())},
+      {"per_domain", shown(evaluation, "/max_tokens_per_domain")},
+      {"context", shown(evaluation, "/context")},
+      {"stride", shown(evaluation, "/stride")},
+      {"kld", shown(evaluation, "/noise_floor/kld_max")}};
+  result.push_back(strings(
+      number(evaluation, "/max_tokens_per_domain") ? "how.loss_limited" : "how.loss", values));
+  // A file of an earlier version says it in English only.
+  const auto windows = strings.fill("how." + text(evaluation, "/windows"), values);
+  result.push_back(windows ? *windows : text(evaluation, "/convention"));
+  result.push_back(strings("how.noise", values));
+  return result;
+}
+
+namespace {
+
+std::string how_paragraph(const Json& shootout, const Strings& strings) {
+  std::string result;
+  for (const std::string& sentence : measured_how(shootout, strings))
+    result += (result.empty() ? "" : strings("sentence_space")) + sentence;
+  return wrap(result);
+}
+
+}  // namespace
+
+std::string shootout_text(const Json& shootout, const Strings& strings, bool bold) {
+  std::string lines;
+  for (const char* need : kNeeds) {
+    lines += fmt::format("  {:<8} {}{}{}\n", strings(fmt::format("need.{}", need)),
+                         choice_text(shootout, need, strings), strings("name_separator"),
+                         reason_text(shootout, need, strings));
+  }
+  return fmt::format("{}{}\n{}\n{}\n{}", state_line(shootout, strings),
+                     shootout_table(shootout, strings).text(bold), strings("recommendation"), lines,
+                     how_paragraph(shootout, strings));
+}
+
+std::string shootout_markdown(const Json& shootout, const Strings& strings) {
+  std::string lines;
+  for (const char* need : kNeeds) {
+    lines += fmt::format("- {}{}**{}**{}{}\n", strings(fmt::format("need.{}", need)),
+                         strings("name_separator"), choice_text(shootout, need, strings),
+                         strings("clause_separator"), reason_text(shootout, need, strings));
+  }
+  return fmt::format("# {}\n\n{}\n\n{}{}\n## {}\n\n{}\n## {}\n\n{}\n\n{}\n## {}\n\n{}",
+                     strings("title", {{"model", shown(shootout, "/reference/name")}}),
+                     strings("measured_at", {{"time", shown(shootout, "/time")}}),
+                     state_line(shootout, strings), shootout_table(shootout, strings).markdown(),
+                     strings("recommendation"), lines, strings("loss_by_domain"),
+                     strings("loss_by_domain.note"), domain_table(shootout, strings).markdown(),
+                     strings("how"), how_paragraph(shootout, strings));
 }
 
 }  // namespace quench

@@ -1,0 +1,50 @@
+// Strings: what reports say, in one language; strings/<language>.json, embedded at build. Numbers
+// are formatted by the caller, so that every language shows the same ones. The tables live as long
+// as the process; any thread may read.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+
+namespace quench {
+
+class Strings {
+ public:
+  // "en" or "zh"; any other name is a bug.
+  static const Strings& of(std::string_view language);
+  static const std::vector<std::string>& languages();
+  explicit Strings(std::string_view json);  // of an embedded file
+
+  // The text of a key, its {names} filled in. An unknown key and a missing name are bugs.
+  std::string operator()(std::string_view key,
+                         const std::map<std::string, std::string>& values = {}) const;
+  // The same where the key or the names come from a file; null when they do not fit.
+  std::optional<std::string> fill(std::string_view key,
+                                  const std::map<std::string, std::string>& values) const;
+  std::string join(const std::vector<std::string>& parts) const;  // "a, b, c"
+  const std::map<std::string, std::string, std::less<>>& all() const { return texts_; }
+
+ private:
+  std::map<std::string, std::string, std::less<>> texts_;
+};
+
+// A part of a reason: which sentence of strings/*.json, with what in it. A value is text that is
+// the same in every language, or a list of such.
+struct Clause {
+  std::string key;  // without "why."
+  Json values;
+};
+// "first; second." Null when a clause is not one of this version's.
+std::optional<std::string> clauses_text(const Strings& strings, const Json& clauses);
+// [{"key", "values"}]
+Json clauses_json(const std::vector<Clause>& clauses);
+
+// How a row is called: the reference has a name in every language.
+std::string profile_text(const Strings& strings, const std::string& profile);
+
+}  // namespace quench
