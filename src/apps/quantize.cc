@@ -1,9 +1,8 @@
 // quench quantize: a model made smaller, on disk.
-#include <unistd.h>
-
 #include <cstdio>
 
 #include "apps/options.h"
+#include "apps/progress.h"
 #include "apps/verbs.h"
 #include "base/clock.h"
 #include "quantize/fit.h"
@@ -38,35 +37,13 @@ std::string size_text(int64_t bytes) {
                                 : fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9);
 }
 
-// One line that rewrites itself on a terminal; elsewhere a line per unit.
-class ProgressLine {
- public:
-  void show(const QuantizeOptions::Progress& at) {
-    const double passed_s = now_s() - start_s_;
-    const double rate = static_cast<double>(at.done_bytes - first_bytes_) / passed_s;
-    const double left_s =
-        rate > 0.0 ? static_cast<double>(at.total_bytes - at.done_bytes) / rate : 0.0;
-    const std::string line = fmt::format(
-        "{:>5.1f} %  {}  {:.3f} GB/s  {:.0f} s left  relative error {:.4f}",
-        100.0 * static_cast<double>(at.done_bytes) / static_cast<double>(at.total_bytes), at.unit,
-        rate * 1e-9, left_s, at.relative_error);
-    if (is_terminal_) {
-      std::fprintf(stderr, "\r\x1b[K%s", line.c_str());
-    } else if (at.unit != last_unit_) {
-      std::fprintf(stderr, "%s\n", line.c_str());
-    }
-    last_unit_ = at.unit;
-  }
-  void clear() const {
-    if (is_terminal_) std::fputs("\r\x1b[K", stderr);
-  }
-
- private:
-  const bool is_terminal_ = ::isatty(STDERR_FILENO) != 0;
-  const double start_s_ = now_s();
-  const int64_t first_bytes_ = 0;
-  std::string last_unit_;
-};
+// How fast it goes, when it will end, how far the codes are from the weights.
+std::string progress_detail(const QuantizeOptions::Progress& at, double passed_s) {
+  const double rate = static_cast<double>(at.done_bytes) / passed_s;
+  const double left_s = static_cast<double>(at.total_bytes - at.done_bytes) / rate;
+  return fmt::format("{:.3f} GB/s, {:.0f} s left, relative error {:.4f}", rate * 1e-9, left_s,
+                     at.relative_error);
+}
 
 void print_plan(const QuantizeJob& job, const std::vector<QuantizedRole>& roles, bool with_errors) {
   std::printf("%-14s %-12s %6s %12s %9s %8s", "role", "format", "count", "MB", "bits", "saved %");
@@ -143,7 +120,10 @@ Result<void> run(QuantizeFlags flags) {
   install_interrupt_flag();
   options.stop = &interrupt_flag();
   ProgressLine line;
-  options.progress = [&](const QuantizeOptions::Progress& at) { line.show(at); };
+  const double start_s = now_s();
+  options.progress = [&](const QuantizeOptions::Progress& at) {
+    line.show(at.unit, at.done_bytes, at.total_bytes, progress_detail(at, now_s() - start_s));
+  };
   auto report = run_quantize(options, job);
   line.clear();
   if (!report) return tl::unexpected(report.error());

@@ -9,6 +9,7 @@
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "base/paths.h"
+#include "measure/history.h"
 #include "measure/records.h"
 #include "measure/report/shootout_report.h"
 
@@ -28,6 +29,7 @@ struct ShootoutFlags {
   std::string markdown_path;
   std::string html_path;
   std::string out_dir;
+  bool no_history = false;
 };
 
 Result<void> create_directory(const std::string& path) {
@@ -77,6 +79,12 @@ Result<void> write_results(ShootoutFlags flags, const Shootout& shootout, const 
   if (!chosen) std::fprintf(stderr, "quench: No report: %s\n", chosen.error().message.c_str());
   const std::string report = std::filesystem::path(flags.html_path).filename().string();
   const Json json = shootout_json(shootout, time, report);
+  if (!flags.no_history) {
+    for (const Json& record : json["records"]) {
+      const auto kept = keep_in_history(record);
+      if (!kept) std::fprintf(stderr, "quench: %s\n", kept.error().message.c_str());
+    }
+  }
   if (!flags.markdown_path.empty()) {
     QUENCH_TRY_VOID(write_file_atomic(flags.markdown_path, shootout_markdown(json, strings)));
     std::printf("%-9s%s\n", "Markdown:", flags.markdown_path.c_str());
@@ -156,6 +164,8 @@ void add_shootout(CLI::App& app, Verb& chosen) {
   verb->add_option("--markdown", flags->markdown_path, "Write a report as Markdown to this file");
   verb->add_option("--out", flags->out_dir,
                    "Write report.html, report.md, shootout.json and the models to this directory");
+  verb->add_flag("--no-history", flags->no_history,
+                 "Do not keep the measurements (quench history)");
   verb->add_option("--isa", options.session.device_options.isa, "Force a CPU instruction-set level")
       ->envname("QUENCH_ISA");
   verb->add_option("--threads", options.session.device_options.num_threads,
