@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "base/bytes.h"
+#include "formats/trellis_code.h"
 
 namespace quench {
 namespace {
@@ -46,6 +47,7 @@ bool Format::fits(int64_t rows, int64_t cols) const {
   if (rows <= 0 || cols <= 0) return false;
   const int64_t width = tile_width(cols);
   if (rows % tile_rows != 0 || cols % width != 0) return false;
+  if (trellis != nullptr && cols % kTrellisCols != 0) return false;
   for (const Plane& plane : planes) {
     if (tile_rows * width * plane.bits_per_weight % 8 != 0) return false;
   }

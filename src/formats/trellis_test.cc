@@ -99,6 +99,13 @@ TEST(Trellis, DistortionIsNearTheBound) {
   }
 }
 
+TEST(Trellis, FitsWholeBlocksOnly) {
+  const Format& format = *find_format("trellis3");
+  EXPECT_TRUE(format.fits(16, 96));
+  EXPECT_FALSE(format.fits(16, 48));
+  EXPECT_FALSE(format.fits(8, 96));
+}
+
 TEST(Trellis, ImportantColumnsAreNearer) {
   const TrellisCode& code = trellis_code(2);
   const std::vector<float> x = normal(12, 512);

@@ -77,9 +77,11 @@ class JobPlanner {
     item.is_quantized = false;
   }
 
-  // The same for all matrices that share an input, so that it is rotated once.
+  // The same for all matrices that share an input, so that it is rotated once, and for all experts
+  // of a layer, which run together.
   static InputTransform rotation_of(const TensorSpec& spec) {
-    const std::string input = fmt::format("{} {}", spec.layer, calibration_input(spec));
+    const std::string name = calibration_input(spec);
+    const std::string input = fmt::format("{} {}", spec.layer, name.substr(0, name.find(' ')));
     uint64_t seed = 0;
     for (const char c : sha256_hex(std::as_bytes(std::span(input))).substr(0, 16))
       seed = seed * 31 + static_cast<uint64_t>(c);

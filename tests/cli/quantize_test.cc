@@ -88,6 +88,26 @@ TEST(CliQuantize, BitsAndMemoryAreBudgets) {
                {"Give one of"});
 }
 
+// Experts of a layer run together, so their inputs are turned together.
+TEST(CliQuantize, RotatedExpertsRun) {
+  const ScratchDir scratch;
+  const std::string model = copy_tiny_model(
+      scratch, "qwen3_moe", R"({"hidden_size": 64, "moe_intermediate_size": 96, "head_dim": 32})");
+  const std::string out = scratch.path() + "/rotated";
+  const Output made = quench(
+      {"quantize", model, "--random-weights", "--format", "int4_g32", "--rotate", "-o", out});
+  ASSERT_EQ(made.status, 0) << made.err;
+  const std::string ids = "1,2,3,4,5";
+  for (const std::vector<std::string>& from :
+       {std::vector<std::string>{out}, {model, "--random-weights"}}) {
+    std::vector<std::string> command = {"logits"};
+    command.insert(command.end(), from.begin(), from.end());
+    command.insert(command.end(), {"--ids", ids, "--out", scratch.path() + "/logits.npy"});
+    const Output output = quench(command);
+    EXPECT_EQ(output.status, 0) << output.err;
+  }
+}
+
 TEST(CliQuantize, NotANumberIsNamed) {
   const ScratchDir scratch;
   const std::string model = copy_tiny_model(scratch);
