@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Judges quench's quantizer beside llama.cpp's own, by the loss at equal bytes.
 
-    DIR/venv/bin/python tools/peers/compare_quantizers.py [--model MODEL] [--dir DIR] [--work FOLDER] [--json FILE]
+    DIR/venv/bin/python tools/peers/compare_quantizers.py [--model MODEL] [--dir DIR] [--work FOLDER]
+                                                          [--max-tokens N] [--json FILE]
 
 DIR is what tools/peers/setup.sh made (default ~/.cache/quench-peers). Writes the model as a bf16 GGUF file, lets
 llama-imatrix read the calibration texts that quench uses, lets llama-quantize make every type with and without that
 importance matrix (and some types for every matrix, --pure), makes quench's own by gptq, then judges all by one
 'quench eval --against MODEL'. Prints Markdown; --json keeps every number. Files in FOLDER are kept and used again: give
-a new one after a change of either program. Takes about twenty minutes for the model that ships, on two cores.
+a new one after a change of either program. llama.cpp's files are judged as f32 files of exactly their decoded values,
+which is quicker than their own types. --max-tokens takes so many tokens of each domain of the evaluation.
 """
 
 import argparse
@@ -111,7 +113,9 @@ class Makers:
         except SystemExit as refusal:
             print(f"{name}: llama-quantize refuses: {str(refusal)[-300:]}", file=sys.stderr)
             return []
-        return [{"name": name, "side": "llama.cpp", "path": path}]
+        decoded = make(self.work / f"{name}-f32.gguf", lambda part: [
+            self.quench, "convert", path, "--to", "gguf", "--type", "f32", "-o", part])
+        return [{"name": name, "side": "llama.cpp", "path": path, "judged": decoded}]
 
     def own(self, name, recipe):
         """A model by quench's gptq, after a recipe."""
@@ -120,7 +124,7 @@ class Makers:
         file.write_text(json.dumps({"name": name, "algorithm": "gptq", **recipe}))
         path = make(self.work / name, lambda part: [
             self.quench, "quantize", self.model, "--recipe", file, "-o", part, "--threads", self.threads])
-        return [{"name": name, "side": "quench", "path": path, "recipe": recipe}]
+        return [{"name": name, "side": "quench", "path": path, "judged": path, "recipe": recipe}]
 
     def role_bytes(self, form):
         """Bytes per role, were all matrices in one format."""
@@ -142,11 +146,11 @@ class Makers:
 
 def judge(args, rows):
     """One evaluation of all files; adds what was lost to every row."""
-    done = call([args.quench, "eval", *(row["path"] for row in rows), "--against", args.model, "--items", 0,
-                 "--no-noise-floor", "--csv", "--threads", args.threads])
+    done = call([args.quench, "eval", *(row["judged"] for row in rows), "--against", args.model, "--items", 0,
+                 "--max-tokens", args.max_tokens, "--no-noise-floor", "--csv", "--threads", args.threads])
     lines = {line["model"]: line for line in csv.DictReader(io.StringIO(done))}
     for row in rows:
-        line = lines.get(row["path"].name) or lines[str(row["path"])]
+        line = lines[str(row["judged"])]
         row["kld"] = float(line["kld_mean"])
         row["kld_ci95"] = json.loads(line["kld_ci95"])
         row["same_top_percent"] = 100 * float(line["top1_agreement"])
@@ -214,6 +218,7 @@ def main():
     parser.add_argument("--dir", type=Path, default=DEFAULT_DIR)
     parser.add_argument("--work", type=Path, help="folder for the files; without it a temporary one")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--max-tokens", type=int, default=0, help="of each domain; 0: all")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     for program in ("llama-imatrix", "llama-quantize"):
@@ -247,7 +252,7 @@ def main():
             kld, row["rival"] = rival(theirs, row["bytes"])
             row["ratio"] = row["kld"] / kld if kld else None
     if args.json:
-        args.json.write_text(json.dumps([{**row, "path": row["path"].name} for row in rows], indent=1) + "\n")
+        args.json.write_text(json.dumps([{**row, "path": row["path"].name, "judged": row["judged"].name} for row in rows], indent=1) + "\n")
     print(table(rows) + "\n\n" + goals(rows))
 
 
