@@ -2,8 +2,8 @@
 # Makes what 'make bench-peers' measures against: tools/peers/setup.sh [DIR], default ~/.cache/quench-peers. In DIR:
 #   node_modules/  the prebuilt llama.cpp of the npm package node-llama-cpp
 #   venv/          Python with numpy and gguf, to write models
-#   native/bin/    llama-bench, llama-quantize and llama-perplexity, compiled for this machine from the source that the
-#                  Python package llama-cpp-python carries
+#   native/bin/    llama-bench, llama-quantize, llama-imatrix and llama-perplexity, compiled for this machine from the
+#                  source that the Python package llama-cpp-python carries
 # Both llama.cpp are the same release. Needs node 20, npm, python3 with venv, cmake, ninja and a C++ compiler; takes ten
 # minutes on two cores. A part that is there in the pinned version is left alone. JOBS=N limits the compile jobs.
 set -euo pipefail
@@ -42,7 +42,7 @@ if ! have venv "$venv_version"; then
   done_with venv "$venv_version"
 fi
 
-if ! have native "$llama_cpp_python_version"; then
+if ! have native "$llama_cpp_python_version" || [ ! -x "$dir/native/bin/llama-imatrix" ]; then
   echo "$script_name: llama.cpp compiled for this machine (source of llama-cpp-python $llama_cpp_python_version)" >&2
   name=llama_cpp_python-$llama_cpp_python_version
   rm -rf "$dir/source" "$dir/native"
@@ -54,7 +54,8 @@ if ! have native "$llama_cpp_python_version"; then
     -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF \
     -DLLAMA_USE_PREBUILT_UI=OFF >"$dir/native.log" 2>&1 || die "cmake failed: see $dir/native.log."
-  ninja -C "$dir/native" ${JOBS:+"-j$JOBS"} llama-bench llama-quantize llama-perplexity >>"$dir/native.log" 2>&1 ||
+  ninja -C "$dir/native" ${JOBS:+"-j$JOBS"} llama-bench llama-quantize llama-imatrix llama-perplexity \
+    >>"$dir/native.log" 2>&1 ||
     die "the build failed: see $dir/native.log."
   rm -rf "$dir/source"
   done_with native "$llama_cpp_python_version"
