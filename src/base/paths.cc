@@ -34,7 +34,9 @@ Result<std::string> user_data_path(const std::string& relative) {
     return (fs::path(data) / "quench" / relative).string();
   if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
     return (fs::path(home) / ".local/share/quench" / relative).string();
-  return fail(ErrorCode::kNotFound, "Neither XDG_DATA_HOME nor HOME names a directory.");
+  return fail(ErrorCode::kNotFound,
+              "There is no place for {}: neither XDG_DATA_HOME nor HOME names a directory.",
+              relative);
 }
 
 }  // namespace quench

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstdlib>
 #include <filesystem>
 #include <sstream>
 
 #include "base/file.h"
+#include "base/paths.h"
 #include "base/result.h"
 #include "measure/records.h"
 #include "measure/statistics.h"
@@ -351,14 +351,7 @@ Result<void> History::check() const {
   return {};
 }
 
-Result<std::string> history_path() {
-  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data != '\0')
-    return std::string(data) + "/quench/history.db";
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
-    return std::string(home) + "/.local/share/quench/history.db";
-  return fail(ErrorCode::kNotFound,
-              "There is no place for the history: neither XDG_DATA_HOME nor HOME is set.");
-}
+Result<std::string> history_path() { return user_data_path("history.db"); }
 
 Result<void> check_history() {
   QUENCH_TRY(const std::string path, history_path());

@@ -19,7 +19,7 @@ double saved_percent(const Row& row, const Row& reference) {
 
 std::string tok_s(double speed) { return fmt::format("{:.1f}", speed); }
 std::string megabytes(const Row& row) {
-  return fmt::format("{:.1f}", static_cast<double>(row.bytes) / 1e6);
+  return fmt::format("{:.2f}", static_cast<double>(row.bytes) / 1e6);
 }
 std::string nats(const Row& row) { return fmt::format("{:.4f}", *row.kld_mean); }
 std::string budget(const RecommendRules& rules) { return fmt::format("{}", rules.kld_budget); }

@@ -9,7 +9,7 @@ namespace {
 
 TEST(CliUsage, EveryVerbHasHelpWithExamples) {
   for (const char* verb : {"run", "bench", "ceilings", "inspect", "tokenize", "logits", "shootout",
-                           "check", "history", "monitor"}) {
+                           "report", "check", "history", "monitor"}) {
     const Output help = quench({verb, "--help"});
     EXPECT_EQ(help.status, 0) << verb;
     EXPECT_EQ(help.err, "") << verb;

@@ -108,8 +108,10 @@ void HtmlReport::cards(const std::vector<HtmlCard>& cards) {
         "<p class=\"name\">{}</p>\n",
         card.color % 8, html_text(card.heading), html_text(card.name));
     for (const std::string& line : card.lines) body_ += "<p>" + html_text(line) + "</p>\n";
-    for (const std::string& reason : card.reasons)
-      body_ += "<p class=\"reason\">" + html_text(reason) + "</p>\n";
+    for (const auto& [what, why] : card.reasons) {
+      body_ += fmt::format("<p class=\"reason\">{}{}{}</p>\n", html_text(what),
+                           strings_("name_separator"), html_text(why));
+    }
     body_ += "</div>\n";
   }
   body_ += "</div>\n";

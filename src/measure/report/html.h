@@ -21,7 +21,7 @@ struct HtmlCard {
   std::string name;  // large
   int color = 0;     // that of the row in charts
   std::vector<std::string> lines;
-  std::vector<std::string> reasons;  // small, below
+  std::vector<std::pair<std::string, std::string>> reasons;  // for what, why; small, below
 };
 
 class HtmlReport {

@@ -137,8 +137,10 @@ class Page {
       HtmlCard& card = cards[found->second];
       const std::string wants = strings_(fmt::format("html.need.{}", need));
       card.heading += (card.heading.empty() ? "" : " \u00b7 ") + wants;
-      card.reasons.push_back(wants + strings_("name_separator") +
-                             reason_text(json_, need, strings_));
+      card.reasons.push_back({wants, reason_text(json_, need, strings_)});
+    }
+    for (HtmlCard& card : cards) {
+      if (card.reasons.size() == 1) card.reasons[0].first = strings_("html.why");
     }
     html_.cards(cards);
   }
@@ -246,7 +248,7 @@ class Page {
                   {"low", summary.interval.low * unit.scale},
                   {"high", summary.interval.high * unit.scale}};
     std::vector<Cell> cells = {text_cell(name(i))};
-    if (!task.empty()) cells.insert(cells.begin(), text_cell(task));
+    if (!task.empty()) cells.insert(cells.begin(), text_cell(name_text(strings_, task)));
     for (const double value : {summary.median, summary.interval.low, summary.interval.high})
       cells.push_back(number_cell(value, unit.decimals, unit.scale));
     if (limit_path != nullptr && has_limits(limit_path)) {
@@ -324,7 +326,7 @@ class Page {
     Table table = strip_table(unit, true, limit_path);
     for (const Json& task : list(record(0), "/tasks")) {
       const std::string task_name = text(task, "/task");
-      Json panel = {{"title", task_name}, {"rows", Json::array()}};
+      Json panel = {{"title", name_text(strings_, task_name)}, {"rows", Json::array()}};
       for (size_t i = 0; i < rows_.size(); ++i)
         add_strip(i, task_name, path, limit_path, unit, panel, table);
       if (!panel["rows"].empty()) panels.push_back(std::move(panel));
@@ -345,7 +347,7 @@ class Page {
     }
     Json panels = Json::array();
     for (const std::string& domain : domains) {
-      Json panel = {{"title", domain}, {"rows", Json::array()}};
+      Json panel = {{"title", name_text(strings_, domain)}, {"rows", Json::array()}};
       for (size_t i = 1; i < std::min(rows_.size(), evaluations.size()); ++i) {
         for (const Json& scores : list(evaluations[i], "/domains")) {
           const auto mean = number(scores, "/kld/mean");

@@ -69,6 +69,10 @@ Result<void> validate_shootout(const Json& shootout, const std::string& where) {
   return {};
 }
 
+std::string name_text(const Strings& strings, const std::string& name) {
+  return strings.fill("name." + name, {}).value_or(name);
+}
+
 Table shootout_table(const Json& shootout, const Strings& strings) {
   const Json& rows = shootout["rows"];
   Table table;
@@ -126,7 +130,7 @@ Table domain_table(const Json& shootout, const Strings& strings) {
     for (const Json& scores : list(evaluations[i], "/domains")) {
       const std::string profile = text_cell(text(rows[i], "/profile")).text;
       table.rows.push_back({{profile_text(strings, profile), rows[i]["profile"]},
-                            text_cell(text(scores, "/domain")),
+                            text_cell(name_text(strings, text(scores, "/domain"))),
                             number_cell(number(scores, "/scored"), 0),
                             number_cell(number(scores, "/kld/mean"), 4),
                             number_cell(number(scores, "/kld/ci95/0"), 4),
@@ -150,7 +154,8 @@ std::vector<std::string> measured_how(const Json& shootout, const Strings& strin
   std::vector<std::string> result;
   const Json& record = part(shootout, "/records/0");
   std::vector<std::string> tasks;
-  for (const Json& task : list(record, "/tasks")) tasks.push_back(shown(task, "/task"));
+  for (const Json& task : list(record, "/tasks"))
+    tasks.push_back(name_text(strings, shown(task, "/task")));
   const std::string cpu = text(shootout, "/machine/cpu_model");
   const std::string lang = text(shootout, "/settings/lang");
   result.push_back(
@@ -190,7 +195,7 @@ std::vector<std::string> measured_how(const Json& shootout, const Strings& strin
       {"per_domain", shown(evaluation, "/max_tokens_per_domain")},
       {"context", shown(evaluation, "/context")},
       {"stride", shown(evaluation, "/stride")},
-      {"kld", shown(evaluation, "/noise_floor/kld_max")}};
+      {"kld", fmt::format("{:.3g}", number(evaluation, "/noise_floor/kld_max").value_or(0.0))}};
   result.push_back(strings(
       number(evaluation, "/max_tokens_per_domain") ? "how.loss_limited" : "how.loss", values));
   // A file of an earlier version says it in English only.

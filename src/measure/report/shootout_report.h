@@ -13,6 +13,9 @@ namespace quench {
 // Whether a report can be made of it: rows with a name and a size. `where` names the file.
 Result<void> validate_shootout(const Json& shootout, const std::string& where);
 
+// How a shipped task or text is called; any other name is itself.
+std::string name_text(const Strings& strings, const std::string& name);
+
 // One row per profile; what is not measured is "-".
 Table shootout_table(const Json& shootout, const Strings& strings);
 // Mean KL divergence and perplexity per domain.
