@@ -18,7 +18,6 @@ import io
 import json
 import math
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
