@@ -18,7 +18,6 @@ import io
 import json
 import math
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -42,11 +41,10 @@ PLAIN = [("trellis2", True), ("trellis3", True)] + [
     (name, rotate) for name in ("int3_g64", "int4_g128", "int4_g64", "int4_g32", "int5_g128", "int6_g128")
     for rotate in (False, True)]
 # Mixtures of two neighbours of this ladder, made to have the bytes of these types of llama.cpp: roles get the better
-# format in the order given, while there is room.
+# format in this order, those that still fit.
 LADDER = ["trellis3", "int4_g128", "int5_g128", "int6_g128", "int8"]
 TARGETS = ["Q3_K_M", "Q4_K_M", "Q5_K_M"]
-ORDERS = {"attention first": ["v", "k", "o", "down", "q", "embedding", "up", "gate"],
-          "head first": ["embedding", "v", "k", "o", "q", "down", "up", "gate"]}
+ORDER = ["embedding", "v", "k", "o", "q", "down", "up", "gate"]
 EQUAL = 0.01  # files whose bytes differ by at most so much count as equal
 
 
@@ -131,12 +129,12 @@ class Makers:
         done = call([self.quench, "quantize", self.model, "--format", form, "--dry-run", "--json"])
         return {role["role"]: role["bytes"] for role in json.loads(done)["roles"]}
 
-    def mixture(self, target_bytes, order):
+    def mixture(self, target_bytes):
         """The recipe of two neighbours of the ladder that comes closest to so many bytes from below."""
         tables = [self.role_bytes(form) for form in LADDER]
         low = max((i for i in range(len(LADDER) - 1) if sum(tables[i].values()) <= target_bytes), default=0)
         used, roles = sum(tables[low].values()), {}
-        for role in order:
+        for role in ORDER:
             step = tables[low + 1][role] - tables[low][role]
             if used + step <= target_bytes * (1 + EQUAL / 2):
                 roles[role] = LADDER[low + 1]
@@ -238,8 +236,7 @@ def main():
             rows += makers.own(form, {"default": form, "roles": {}, "rotate": rotate})
         for kind in TARGETS:
             size = tensor_bytes(work / f"llama-{kind}.gguf")
-            for order, roles in ORDERS.items():
-                rows += makers.own(f"{kind}-bytes-{order.replace(' ', '-')}", makers.mixture(size, roles))
+            rows += makers.own(f"{kind}-bytes", makers.mixture(size))
         numbers = sum(int(tensor.n_elements) for tensor in gguf.GGUFReader(source).tensors)
         for row in rows:
             row["bytes"] = tensor_bytes(row["path"])
