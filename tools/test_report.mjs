@@ -75,6 +75,7 @@ const read_charts = `[...document.querySelectorAll("canvas")].map((canvas) => {
   const inside = (p) => p.x >= area.left - 1 && p.x <= area.right + 1 && p.y >= area.top - 1 && p.y <= area.bottom + 1;
   return {
     id: canvas.id, label: canvas.getAttribute("aria-label"), drawn: pixels.some((value) => value !== 0),
+    boxes: chart.quench_boxes || [],
     datasets: chart.data.datasets.map((dataset, d) => ({
       role: dataset.quench, data: dataset.data.map(({x, y, label}) => ({x, y, label})),
       inside: chart.getDatasetMeta(d).data.every(inside)})),
@@ -115,6 +116,9 @@ function check_charts(charts, where) {
     const at = `${where}, ${chart.label}`;
     check(chart.drawn, `${at}: the canvas is empty`);
     const [role, values] = wanted[c] ?? [];
+    // The names of the circles are the second half of the boxes.
+    chart.boxes.slice(chart.boxes.length / 2).forEach((a, i, names) => names.slice(i + 1).forEach((b) =>
+      check(a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1], `${at}: two names overlap`)));
     const dots = chart.datasets.filter((dataset) => dataset.role === role);
     check(dots.length === values?.length, `${at}: ${dots.length} rows of dots, expected ${values?.length}`);
     dots.forEach((dataset, d) => {
