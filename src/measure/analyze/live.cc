@@ -49,7 +49,8 @@ class LiveRun {
     QUENCH_TRY_VOID(double_batch());
     QUENCH_TRY_VOID(neighbour());
     for (LiveCase& one : report_.cases) {
-      one.conclusion = conclude(one.pass.is_prefill ? "prefill" : "decode", report_.experiments);
+      one.conclusion =
+          conclude(one.pass.is_prefill ? "prefill" : "decode", one.limiter.id, report_.experiments);
     }
     report_.measure_s = options_.clock() - start_s_;
     return std::move(report_);
@@ -428,7 +429,8 @@ class LiveRun {
 
 Result<LiveReport> explain_here(LiveOptions options) { return LiveRun(std::move(options)).run(); }
 
-std::string conclude(const std::string& test, const std::vector<Experiment>& experiments) {
+std::string conclude(const std::string& test, const std::string& limiter,
+                     const std::vector<Experiment>& experiments) {
   int64_t held = 0;
   int64_t open = 0;
   std::string refuted;
@@ -442,8 +444,12 @@ std::string conclude(const std::string& test, const std::vector<Experiment>& exp
     return fmt::format("refuted by {}: something else is at work too", refuted);
   }
   if (held == 0) return "not proven: no experiment could tell";
-  return fmt::format("borne out: {} predictions held{}", held,
-                     open > 0 ? fmt::format(", {} could not tell", open) : std::string());
+  const bool is_external = limiter == "neighbour" || limiter == "overflow";
+  return fmt::format("{}: {} predictions held{}",
+                     is_external ? "observed, not removed; how the rest of the time divides is "
+                                   "borne out"
+                                 : "borne out",
+                     held, open > 0 ? fmt::format(", {} could not tell", open) : std::string());
 }
 
 Json live_json(const LiveReport& report) {

@@ -45,8 +45,10 @@ struct LiveReport {
 
 Result<LiveReport> explain_here(LiveOptions options);
 
-// What the experiments of this test say about its limiter.
-std::string conclude(const std::string& test, const std::vector<Experiment>& experiments);
+// What the experiments of this test say about its limiter. Other people's processes and a machine
+// without memory stay as they are, so of those the experiments only tell what remains.
+std::string conclude(const std::string& test, const std::string& limiter,
+                     const std::vector<Experiment>& experiments);
 
 Json live_json(const LiveReport& report);
 std::string live_text(const LiveReport& report);

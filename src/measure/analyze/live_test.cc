@@ -264,13 +264,16 @@ TEST(ExplainHere, MeasuresAndTriesEveryExperiment) {
 TEST(ExplainHere, ConcludesFromTheExperimentsOfTheCase) {
   std::vector<Experiment> experiments(3);
   for (Experiment& one : experiments) one.test = "decode";
-  EXPECT_NE(conclude("decode", experiments).find("not proven"), std::string::npos);
+  EXPECT_NE(conclude("decode", "weights", experiments).find("not proven"), std::string::npos);
   experiments[0].outcome = Outcome::kHeld;
-  EXPECT_NE(conclude("decode", experiments).find("1 predictions held, 2"), std::string::npos);
+  EXPECT_NE(conclude("decode", "weights", experiments).find("1 predictions held, 2"),
+            std::string::npos);
+  EXPECT_NE(conclude("decode", "neighbour", experiments).find("not removed"), std::string::npos);
   experiments[1].outcome = Outcome::kRefuted;
   experiments[1].id = "fewer_threads";
-  EXPECT_NE(conclude("decode", experiments).find("refuted by fewer_threads"), std::string::npos);
-  EXPECT_NE(conclude("prefill", experiments).find("not proven"), std::string::npos);
+  EXPECT_NE(conclude("decode", "weights", experiments).find("refuted by fewer_threads"),
+            std::string::npos);
+  EXPECT_NE(conclude("prefill", "compute", experiments).find("not proven"), std::string::npos);
 }
 
 }  // namespace
