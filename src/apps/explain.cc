@@ -1,16 +1,21 @@
-// quench explain: why a number is what it is. Here the offline form: a number that the user already
-// has, judged by arithmetic and published rows.
+// quench explain: why a number is what it is. Without a claim a run here is measured and explained;
+// with --model, a number that the user already has is judged by arithmetic and published rows.
 #include <cstdio>
 
+#include "apps/options.h"
+#include "apps/progress.h"
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "measure/analyze/explain.h"
+#include "measure/analyze/live.h"
 #include "measure/analyze/quantity.h"
 
 namespace quench {
 namespace {
 
 constexpr const char* kExamples = R"~(Examples:
+  quench explain                       what limits the demo model here, proven by experiments
+  quench explain Qwen2.5-7B --random-weights --layers 2 --format int8
   quench explain --model Qwen-14B --device A800 --precision bf16 --engine transformers --latency 7s --tokens 20
   quench explain --device A800 --engine transformers --model Qwen-7B --latency 0.5s --model Qwen-14B --latency 7s --tflops 19.5
   quench explain --model Qwen2.5-72B --precision gptq-int4 --engine "vLLM 0.6.3" --device A100 --tok-s 16.47
@@ -20,9 +25,12 @@ struct ExplainFlags {
   std::vector<std::string> models, precisions, engines, latencies;
   std::vector<double> tokens, tok_s, memory_gb;
   std::string device, rows_path;
-  double tflops = 0.0, prompt_tokens = 1.0, batch = 1.0;
+  double tflops = 0.0;
+  std::optional<double> prompt_tokens;
+  int64_t batch = 1;
   int64_t devices = 1;
   bool json = false;
+  LiveOptions live;
 };
 
 // Without a length, a short answer's is assumed.
@@ -63,8 +71,8 @@ Result<Claim> read_claim(const ExplainFlags& flags, const Predictor& predictor,
   }
   claim.has_tokens = tokens.has_value();
   claim.placement.output_tokens = tokens.value_or(latency ? kAssumedTokens : kTableTokens);
-  claim.placement.prompt_tokens = flags.prompt_tokens;
-  claim.placement.batch = flags.batch;
+  claim.placement.prompt_tokens = flags.prompt_tokens.value_or(1.0);
+  claim.placement.batch = static_cast<double>(flags.batch);
   claim.placement.devices = flags.devices;
   return claim;
 }
@@ -92,33 +100,105 @@ Result<void> explain(const ExplainFlags& flags) {
   return {};
 }
 
+// What the prediction was is said before it is measured.
+Result<void> explain_run(const ExplainFlags& flags) {
+  LiveOptions options = flags.live;
+  options.stop = &interrupt_flag();
+  options.lengths.batch = flags.batch;
+  if (flags.prompt_tokens)
+    options.lengths.prompt_tokens = static_cast<int64_t>(*flags.prompt_tokens);
+  ProgressLine line(true);
+  options.progress = [&](const std::string& stage, int64_t done, int64_t total) {
+    line.show(stage, done, total);
+  };
+  options.say = [&](const std::string& text) {
+    line.clear();
+    std::fprintf(stderr, "%s\n", text.c_str());
+  };
+  const auto report = explain_here(std::move(options));
+  line.clear();
+  if (!report) return tl::unexpected(report.error());
+  if (flags.json) {
+    std::puts(live_json(*report).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+  } else {
+    std::fputs(live_text(*report).c_str(), stdout);
+  }
+  return {};
+}
+
+void add_claim_options(CLI::App& verb, ExplainFlags& flags) {
+  auto claim = [](CLI::Option* option) { return option->group("A number to judge"); };
+  auto* models = claim(verb.add_option("--model", flags.models,
+                                       "Official name or directory; twice to compare two claims"))
+                     ->allow_extra_args(false);
+  auto* device =
+      claim(verb.add_option("--device", flags.device, "A device of `quench list hardware`"));
+  models->needs(device);
+  auto of_claim = [&](CLI::Option* option) { return claim(option)->needs(models); };
+  auto many = [&](const char* name, auto& values, const char* help) {
+    return of_claim(verb.add_option(name, values, help)->allow_extra_args(false));
+  };
+  device->needs(models);
+  many("--precision", flags.precisions, "bf16, fp8, gptq-int8, gptq-int4, awq, bnb-int8, ...");
+  many("--engine", flags.engines, "transformers, vllm, sglang, llama.cpp, ..., with a version");
+  many("--latency", flags.latencies, "Of one whole request: 7s, 500ms");
+  many("--tokens", flags.tokens, "Generated in it")->check(CLI::Range(1.0, 1e7));
+  many("--tok-s", flags.tok_s, "Generated tokens per second")->check(CLI::Range(1e-6, 1e9));
+  many("--memory-gb", flags.memory_gb, "Memory in 1e9 bytes")->check(CLI::Range(1e-3, 1e6));
+  of_claim(verb.add_option("--devices", flags.devices, "Devices it runs on"))
+      ->check(CLI::Range(1, 64));
+  of_claim(verb.add_option("--tflops", flags.tflops, "A claimed 16-bit peak of the device"))
+      ->check(CLI::Range(0.0, 1e6));
+  of_claim(verb.add_option("--rows", flags.rows_path, "More measured rows, as for quench plan"));
+}
+
+// Those that say nothing about a claim.
+std::vector<const CLI::Option*> run_options(const CLI::App& verb) {
+  std::vector<const CLI::Option*> options;
+  for (const char* name : {"MODEL", "--random-weights", "--weights-seed", "--format", "--recipe",
+                           "--threads", "--no-pin", "--layers", "--depth", "--budget"})
+    options.push_back(verb.get_option(name));
+  return options;
+}
+
 }  // namespace
 
 void add_explain(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<ExplainFlags>();
-  CLI::App* verb =
-      app.add_subcommand("explain", "Is a number plausible, and if it is not, what causes fit it");
+  CLI::App* verb = app.add_subcommand(
+      "explain", "What limits a run here, proven by experiments; or is a number plausible");
   verb->footer(kExamples);
-  auto many = [&](const char* name, auto& values, const char* help) {
-    return verb->add_option(name, values, help)->allow_extra_args(false);
-  };
-  many("--model", flags->models, "Official name or directory; twice to compare two claims");
-  verb->add_option("--device", flags->device, "A device of `quench list hardware`")->required();
-  many("--precision", flags->precisions, "bf16, fp8, gptq-int8, gptq-int4, awq, bnb-int8, ...");
-  many("--engine", flags->engines, "transformers, vllm, sglang, llama.cpp, ..., with a version");
-  many("--latency", flags->latencies, "Of one whole request: 7s, 500ms");
-  many("--tokens", flags->tokens, "Generated in it")->check(CLI::Range(1.0, 1e7));
-  many("--tok-s", flags->tok_s, "Generated tokens per second")->check(CLI::Range(1e-6, 1e9));
-  many("--memory-gb", flags->memory_gb, "Memory in 1e9 bytes")->check(CLI::Range(1e-3, 1e6));
-  verb->add_option("--prompt", flags->prompt_tokens, "Tokens of the prompt")
-      ->check(CLI::Range(1.0, 1e7));
-  verb->add_option("--batch", flags->batch, "Requests at once")->check(CLI::Range(1, 4096));
-  verb->add_option("--devices", flags->devices, "Devices it runs on")->check(CLI::Range(1, 64));
-  verb->add_option("--tflops", flags->tflops, "A claimed 16-bit peak of the device")
-      ->check(CLI::Range(0.0, 1e6));
-  verb->add_option("--rows", flags->rows_path, "More measured rows, as for quench plan");
+  LiveOptions& live = flags->live;
+  add_weights_options(*verb, live.session);
+  add_team_options(*verb, live.session.device_options);
+  verb->add_option("--layers", live.session.num_layers,
+                   "Cut the model to so many layers; needs --random-weights")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 16));
+  constexpr int64_t kLongest = int64_t{1} << 20;
+  verb->add_option("--depth", live.lengths.depth, "Tokens in the cache before decoding")
+      ->check(CLI::Range(int64_t{0}, kLongest))
+      ->capture_default_str();
+  verb->add_option("--budget", live.budget_s, "Seconds for measuring, once the model is loaded")
+      ->check(CLI::Range(1.0, 3600.0))
+      ->capture_default_str();
+  verb->add_option("--prompt", flags->prompt_tokens, "Tokens of the prompt; 256 here, 1 of a claim")
+      ->check(CLI::Range(1.0, static_cast<double>(kLongest)));
+  verb->add_option("--batch", flags->batch, "Requests at once")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   verb->add_flag("--json", flags->json, "One JSON object instead of text");
-  verb->callback([flags, &chosen] { chosen = [flags] { return explain(*flags); }; });
+  add_claim_options(*verb, *flags);
+  const std::vector<const CLI::Option*> run_only = run_options(*verb);
+  verb->callback([flags, run_only, &chosen] {
+    if (flags->models.empty()) {
+      chosen = [flags] { return explain_run(*flags); };
+      return;
+    }
+    for (const CLI::Option* option : run_only) {
+      if (option->count() > 0) throw CLI::ExcludesError("--model", option->get_name());
+    }
+    chosen = [flags] { return explain(*flags); };
+  });
 }
 
 }  // namespace quench

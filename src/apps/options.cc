@@ -51,6 +51,10 @@ Result<void> parse_bias(const std::string& text, SamplingSettings& settings) {
 
 void add_device_options(CLI::App& verb, std::string& device, DeviceOptions& options) {
   verb.add_option("--device", device, "Device (quench list devices)")->capture_default_str();
+  add_team_options(verb, options);
+}
+
+void add_team_options(CLI::App& verb, DeviceOptions& options) {
   verb.add_option("--isa", options.isa, "Force a CPU instruction-set level")->envname("QUENCH_ISA");
   verb.add_option("--threads", options.num_threads, "Threads; 0: the CPUs this process may use")
       ->check(CLI::Range(0, 1024))
@@ -60,6 +64,11 @@ void add_device_options(CLI::App& verb, std::string& device, DeviceOptions& opti
 }
 
 void add_model_options(CLI::App& verb, SessionOptions& options) {
+  add_weights_options(verb, options);
+  add_device_options(verb, options.device, options.device_options);
+}
+
+void add_weights_options(CLI::App& verb, SessionOptions& options) {
   verb.add_option("MODEL", options.model, "Model directory; \"demo\" is the model that ships")
       ->capture_default_str();
   verb.add_flag("--random-weights", options.random_weights,
@@ -70,7 +79,6 @@ void add_model_options(CLI::App& verb, SessionOptions& options) {
                   "Store the weights in this format (quench list formats)");
   verb.add_option("--recipe", options.recipe_path,
                   "One format per role: a recipe (quench list recipes) or a recipe file");
-  add_device_options(verb, options.device, options.device_options);
 }
 
 void add_memory_options(CLI::App& verb, SessionOptions& options) {

@@ -12,7 +12,11 @@ namespace quench {
 
 // --device, --isa, --threads, --no-pin.
 void add_device_options(CLI::App& verb, std::string& device, DeviceOptions& options);
-// MODEL, --random-weights, --format, --recipe, and those of the device.
+// --isa, --threads, --no-pin: the part of them that is not the device itself.
+void add_team_options(CLI::App& verb, DeviceOptions& options);
+// MODEL, --random-weights, --format, --recipe.
+void add_weights_options(CLI::App& verb, SessionOptions& options);
+// Both, for a verb that runs a model.
 void add_model_options(CLI::App& verb, SessionOptions& options);
 // --max-seq-len, --kv-format.
 void add_memory_options(CLI::App& verb, SessionOptions& options);

@@ -3,12 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "base/check.h"
-#include "base/clock.h"
-#include "base/random.h"
 #include "devices/trace.h"
-#include "measure/statistics.h"
-#include "models/rope.h"
 #include "plan/trace_file.h"
 
 namespace quench {
@@ -37,89 +32,6 @@ std::vector<GridRow> make_rows(const GridOptions& options) {
   return rows;
 }
 
-// Runs rows on a loaded model, and says how long each may take at best.
-class GridRunner {
- public:
-  GridRunner(const Session& session, std::unique_ptr<Runner> runner, uint64_t seed)
-      : session_(session), runner_(std::move(runner)), seed_(seed) {}
-
-  // Seconds for the row's tokens; filling the caches is not counted.
-  double run(const GridRow& row) {
-    std::vector<SequenceState> states(static_cast<size_t>(row.batch));
-    const int64_t length = row.depth + row.tokens;
-    for (SequenceState& state : states) {
-      state.rope_table = rope_table_for(runner_->config(), length);
-      const bool reserved = runner_->reserve(state, length);
-      QUENCH_CHECK(reserved, "the plan has no pages for {} tokens", length);
-      runner_->fill_cache(state, row.depth, seed_);
-    }
-    const std::vector<int32_t> ids = draw_ids(row.tokens * row.batch);
-    const double start_s = now_s();
-    for_each_step(row, [&](const Step& step) {
-      std::vector<BatchEntry> entries;
-      for (int64_t s = 0; s < row.batch; ++s) {
-        const auto first = static_cast<size_t>(s * row.tokens + step.begin);
-        entries.push_back({&states[static_cast<size_t>(s)],
-                           std::span(ids).subspan(first, static_cast<size_t>(step.count)),
-                           step.wants_logits ? 1 : 0});
-      }
-      runner_->run(entries);
-    });
-    const double elapsed_s = now_s() - start_s;
-    for (SequenceState& state : states) runner_->release(state);
-    return elapsed_s;
-  }
-
-  void set_limit(const Ceilings& ceilings, GridRow& row) const {
-    PassLimit sum;
-    double limit_s = 0.0;
-    for_each_step(row, [&](const Step& step) {
-      const PassLimit limit = pass_limit(
-          session_.plan(), ceilings,
-          {step.count, row.depth + step.begin, row.batch, step.wants_logits ? row.batch : 0});
-      limit_s += limit.limit_s();
-      sum.memory_s += limit.memory_s;
-      sum.compute_s += limit.compute_s;
-      sum.read_bytes += limit.read_bytes;
-    });
-    const auto tokens = static_cast<double>(row.tokens * row.batch);
-    row.limit_tok_s = tokens / limit_s;
-    row.bound = sum.bound();
-    row.read_bytes_per_token = static_cast<double>(sum.read_bytes) / tokens;
-  }
-
- private:
-  // Tokens [begin, begin + count) of every sequence of the row.
-  struct Step {
-    int64_t begin;
-    int64_t count;
-    bool wants_logits;  // of the last of them
-  };
-
-  // Decode: one token of each sequence per step, each with its logits. Prefill: equal pieces of all
-  // sequences side by side, as many tokens as a step holds, logits for the last token of each.
-  void for_each_step(const GridRow& row, const std::function<void(const Step&)>& use) const {
-    const int64_t room = std::max<int64_t>(session_.plan().limits.max_tokens / row.batch, 1);
-    const int64_t most = row.is_prefill ? room : 1;
-    for (int64_t begin = 0; begin < row.tokens; begin += most) {
-      const int64_t count = std::min(most, row.tokens - begin);
-      use({begin, count, !row.is_prefill || begin + count == row.tokens});
-    }
-  }
-
-  std::vector<int32_t> draw_ids(int64_t count) const {
-    std::vector<int32_t> ids(static_cast<size_t>(count));
-    const auto rows = static_cast<double>(runner_->config().vocab_size);
-    for (size_t i = 0; i < ids.size(); ++i)
-      ids[i] = static_cast<int32_t>(random_uniform(seed_, i) * rows);
-    return ids;
-  }
-
-  const Session& session_;
-  std::unique_ptr<Runner> runner_;
-  uint64_t seed_;
-};
-
 Result<void> trace_rows(const Session& session, GridRunner& runner, const SpeedGrid& grid,
                         const std::string& path) {
   Trace trace(session.device().num_workers());
@@ -147,9 +59,6 @@ void describe(const Session& session, SpeedGrid& grid) {
 }
 
 }  // namespace
-
-double GridRow::median_tok_s() const { return median(tok_s); }
-double GridRow::best_tok_s() const { return *std::max_element(tok_s.begin(), tok_s.end()); }
 
 Result<SpeedGrid> run_grid(GridOptions options) {
   SpeedGrid grid;

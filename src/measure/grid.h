@@ -8,9 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/session.h"
+#include "measure/grid_runner.h"
 #include "measure/report/table.h"
-#include "plan/roofline.h"
 
 namespace quench {
 
@@ -26,20 +25,6 @@ struct GridOptions {
   std::string trace_path;  // a trace of one more run of each row, which is not counted; or empty
   const std::atomic<bool>* stop = nullptr;
   std::function<void(const std::string& stage, int64_t done, int64_t total)> progress;
-};
-
-struct GridRow {
-  bool is_prefill = false;
-  int64_t tokens = 0;  // of each sequence
-  int64_t depth = 0;
-  int64_t batch = 1;
-  std::vector<double> tok_s;          // one per repetition, of all sequences together
-  double read_bytes_per_token = 0.0;  // weights and cache, over all tokens of the row
-  double limit_tok_s = 0.0;
-  const char* bound = "";  // what limits most of the time: "memory" or "compute"
-
-  double median_tok_s() const;
-  double best_tok_s() const;
 };
 
 struct SpeedGrid {

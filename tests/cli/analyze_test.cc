@@ -7,15 +7,15 @@
 namespace quench {
 namespace {
 
-// The first JSON example of a schema in docs/predicting.md.
-Json documented(const std::string& schema) {
+// The first JSON example of a schema, with this key, in docs/predicting.md.
+Json documented(const std::string& schema, const std::string& key = "schema") {
   const std::string text = read_file(source_path("docs/predicting.md")).value();
   const std::string fence = "```json\n";
   for (size_t at = text.find(fence); at != std::string::npos; at = text.find(fence, at + 1)) {
     const size_t begin = at + fence.size();
     const Json json =
         parse_json(text.substr(begin, text.find("\n```", begin) - begin), "predicting.md").value();
-    if (json.at("schema") == schema) return json;
+    if (json.at("schema") == schema && json.contains(key)) return json;
   }
   ADD_FAILURE() << schema;
   return {};
@@ -116,6 +116,23 @@ TEST_F(CliAnalyze, ExplainAndCompare) {
   expect_error(quench({"explain", "--device", "A800", "--model", "Qwen-7B", "--latency", "7x"}),
                {"7x"});
   expect_error(quench({"compare", "none.json", "none.json"}), {"none.json"});
+}
+
+TEST_F(CliAnalyze, ExplainsARunHere) {
+  const Output here =
+      quench({"explain", copy_tiny_model(cache_.scratch()), "--isa", "ref", "--threads", "2",
+              "--format", "int8", "--prompt", "16", "--depth", "8", "--budget", "1", "--json"});
+  ASSERT_EQ(here.status, 0) << here.err;
+  const Json json = *parse_json(here.out, "stdout");
+  expect_documented(documented("quench.explain/1", "here"), json);
+  EXPECT_EQ(json.at("here").at("cases").size(), 2u);
+  EXPECT_EQ(json.at("experiments").size(), 6u);
+  EXPECT_NE(here.err.find("predicted"), std::string::npos);
+  expect_error(quench({"explain", "no/such/model"}), {"no/such/model"});
+  expect_usage_error(quench({"explain", "--device", "A800"}), {"--device", "--model"});
+  expect_usage_error(quench({"explain", "--model", "Qwen-7B", "--device", "A800", "--tok-s", "1",
+                             "--layers", "2"}),
+                     {"--layers"});
 }
 
 }  // namespace

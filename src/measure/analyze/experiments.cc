@@ -1,0 +1,162 @@
+#include "measure/analyze/experiments.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "measure/statistics.h"
+
+namespace quench {
+namespace {
+
+double distance(double a, double b) { return std::fabs(std::log(a / b)); }
+
+// Repeats too few for an interval of the median with any meaning.
+constexpr size_t kFewestPairs = 4;
+
+// No part of a run is known better than this.
+constexpr double kSmallestEffect = 1.05;
+
+std::string title(const std::string& id) {
+  if (id == "half_bits") return "half the bits";
+  if (id == "double_batch") return "double the batch";
+  if (id == "fewer_threads") return "fewer threads";
+  return "a neighbour";
+}
+
+}  // namespace
+
+Forecast forecast_change(const PassTime& time, const Change& change) {
+  const double now_s = time.total_s();
+  const double model_s = time.model_s() * change.model_factor;
+  const double u = change.uncertainty;
+  const double slow_s = model_s * u + time.rest_s() * change.rest_high;
+  const double fast_s = model_s / u + time.rest_s() * change.rest_low;
+  Forecast prediction;
+  prediction.low = change.tokens_factor * now_s / slow_s;
+  prediction.high = change.tokens_factor * now_s / fast_s;
+  // Nothing goes beyond what the change could do if it were everything.
+  const double least = std::min(change.none, change.full);
+  const double most = std::max(change.none, change.full);
+  prediction.low = std::clamp(prediction.low, least, most) / kSmallestEffect;
+  prediction.high = std::clamp(prediction.high, least, most) * kSmallestEffect;
+  const double middle = std::sqrt(prediction.low * prediction.high);
+  prediction.otherwise =
+      distance(middle, change.none) > distance(middle, change.full) ? change.none : change.full;
+  return prediction;
+}
+
+Forecast forecast_neighbour(int threads, int readers, double others_cpus, int cpus) {
+  const double before = std::max(threads + others_cpus, static_cast<double>(cpus));
+  const double after = std::max(threads + others_cpus + readers, static_cast<double>(cpus));
+  const double share = before / after;
+  Forecast prediction;
+  prediction.otherwise = 1.0;
+  prediction.high = std::min(1.15 * share, 0.97);
+  prediction.low = 0.8 * std::pow(share, static_cast<double>(std::min(threads, 8)));
+  prediction.because = fmt::format(
+      "{} readers, {} threads and {:.1f} CPUs' worth of others share {} CPUs: {:.2f} of the time "
+      "that it has now, less where the team waits for a member",
+      readers, threads, others_cpus, cpus, share);
+  return prediction;
+}
+
+const char* outcome_name(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kHeld:
+      return "held";
+    case Outcome::kRefuted:
+      return "refuted";
+    case Outcome::kCannotTell:
+      return "cannot tell";
+  }
+  return "";
+}
+
+Result<void> measure_in_turns(const Turns& turns, const Arm& unchanged, const Arm& changed,
+                              Experiment& experiment) {
+  for (int64_t pair = 0; pair < turns.pairs; ++pair) {
+    if (turns.clock() >= turns.deadline_s) break;
+    double speeds[2] = {};
+    for (const bool second : {false, true}) {
+      const bool is_changed = second != (pair % 2 == 1);
+      QUENCH_TRY(speeds[is_changed ? 1 : 0], is_changed ? changed() : unchanged());
+    }
+    experiment.unchanged_tok_s.push_back(speeds[0]);
+    experiment.changed_tok_s.push_back(speeds[1]);
+  }
+  judge(experiment);
+  return {};
+}
+
+void judge(Experiment& experiment) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < experiment.unchanged_tok_s.size(); ++i)
+    ratios.push_back(experiment.changed_tok_s[i] / experiment.unchanged_tok_s[i]);
+  experiment.outcome = Outcome::kCannotTell;
+  if (!ratios.empty()) {
+    const MedianInterval interval = median_interval(ratios);
+    experiment.ratio = median(ratios);
+    experiment.low = interval.low;
+    experiment.high = interval.high;
+    experiment.coverage = interval.coverage;
+  }
+  const Forecast& predicted = experiment.predicted;
+  if (ratios.size() < kFewestPairs) {
+    experiment.note =
+        fmt::format("there was time for {} pairs, {} are needed", ratios.size(), kFewestPairs);
+  } else if (experiment.high < predicted.low || experiment.low > predicted.high) {
+    experiment.outcome = Outcome::kRefuted;
+  } else if (!predicted.can_fail()) {
+    experiment.note = "the prediction is too near to what would be otherwise";
+  } else if (experiment.low <= predicted.otherwise && predicted.otherwise <= experiment.high) {
+    experiment.note = "the spread is larger than the effect";
+  } else if (experiment.ratio < predicted.low || experiment.ratio > predicted.high) {
+    experiment.note = "only the edge of the spread meets the prediction";
+  } else {
+    experiment.outcome = Outcome::kHeld;
+  }
+}
+
+Json experiment_json(const Experiment& experiment) {
+  const bool is_measured = !experiment.unchanged_tok_s.empty();
+  auto known = [&](double value) { return is_measured ? Json(value) : Json(); };
+  return {{"id", experiment.id},
+          {"test", experiment.test},
+          {"change", experiment.change},
+          {"predicted",
+           {{"low", experiment.predicted.low},
+            {"high", experiment.predicted.high},
+            {"otherwise", experiment.predicted.otherwise},
+            {"because", experiment.predicted.because}}},
+          {"unchanged_tok_s", experiment.unchanged_tok_s},
+          {"changed_tok_s", experiment.changed_tok_s},
+          {"ratio", known(experiment.ratio)},
+          {"low", known(experiment.low)},
+          {"high", known(experiment.high)},
+          {"coverage", known(experiment.coverage)},
+          {"outcome", outcome_name(experiment.outcome)},
+          {"observed_others_cpus",
+           experiment.observed_others_cpus ? Json(*experiment.observed_others_cpus) : Json()},
+          {"note", experiment.note}};
+}
+
+std::string prediction_text(const Experiment& experiment) {
+  const Forecast& predicted = experiment.predicted;
+  return fmt::format(
+      "{} ({}), {}: predicted {:.2f} to {:.2f} times as fast, {:.2f} if it were "
+      "otherwise",
+      title(experiment.id), experiment.change, experiment.test, predicted.low, predicted.high,
+      predicted.otherwise);
+}
+
+std::string outcome_text(const Experiment& experiment) {
+  std::string text;
+  if (!experiment.unchanged_tok_s.empty()) {
+    text = fmt::format("measured {:.2f} ({:.2f} to {:.2f}, {} pairs): ", experiment.ratio,
+                       experiment.low, experiment.high, experiment.unchanged_tok_s.size());
+  }
+  text += outcome_name(experiment.outcome);
+  return experiment.note.empty() ? text : text + ", " + experiment.note;
+}
+
+}  // namespace quench
