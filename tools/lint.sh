@@ -6,7 +6,7 @@ set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
 tidy=clang-tidy-14
-build=$root/build
+build=$root/build-lint
 command -v "$tidy" >/dev/null || die "$tidy is not installed: run tools/setup.sh lint."
 [ -f "$build/compile_commands.json" ] || die "$build is not configured: run make lint."
 
@@ -24,7 +24,7 @@ for entry in json.load(open(commands)):
 wanted = [pathlib.Path(name).resolve() for name in chosen] or sorted(files)
 for file in wanted:
     if file not in files:
-        sys.exit(f"lint.sh: {file} is not compiled in build/ (a header is looked at with the sources that include it).")
+        sys.exit(f"lint.sh: {file} is not compiled in build-lint/ (a header is looked at with the sources that include it).")
 print(*(files[file] for file in wanted), sep="\n")
 PYTHON
 ) || exit 1

@@ -16,7 +16,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kBenchExamples = R"~(Examples:
   quench bench                                      three tasks, 3 warm-ups, 10 counted runs each
   quench bench ~/models/Qwen3-8B --format int4 --task chat --lang zh --md
   quench bench --concurrency 1,2,4,8 --slo-ttft 0.5 --slo-tpot 0.05
@@ -265,7 +265,7 @@ void add_bench(CLI::App& app, Verb& chosen) {
   SessionOptions& session = flags->options.session;
   CLI::App* verb = app.add_subcommand(
       "bench", "How fast a model answers: the fixed protocol, load, or prefill and decode alone");
-  verb->footer(kExamples);
+  verb->footer(kBenchExamples);
   add_model_options(*verb, session);
   add_memory_options(*verb, session);
   verb->add_option("--layers", session.num_layers,

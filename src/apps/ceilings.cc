@@ -10,7 +10,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kCeilingsExamples = R"~(Examples:
   quench ceilings
   quench ceilings --measure --json
   quench ceilings --isa avx2 --threads 1)~";
@@ -52,7 +52,7 @@ Result<void> ceilings(const CeilingsFlags& flags) {
   QUENCH_TRY(const auto device, open_device(flags.device, flags.options));
   QUENCH_TRY(const Ceilings measured, cached_ceilings(*device, flags.measure));
   if (flags.json) {
-    std::puts(ceilings_json(measured).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+    print_json(ceilings_json(measured));
     return {};
   }
   const auto age_s = static_cast<long long>(std::time(nullptr)) - measured.unix_time_s;
@@ -74,7 +74,7 @@ void add_ceilings(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<CeilingsFlags>();
   CLI::App* verb =
       app.add_subcommand("ceilings", "What this machine can do at most: memory and arithmetic");
-  verb->footer(kExamples);
+  verb->footer(kCeilingsExamples);
   add_device_options(*verb, flags->device, flags->options);
   verb->add_flag("--measure", flags->measure,
                  "Measure now, also where a result of the last 24 hours is kept");

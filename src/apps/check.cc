@@ -9,7 +9,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kCheckExamples = R"~(Examples:
   quench check --quick
   quench check --isa avx2
   quench check --json > check.json)~";
@@ -129,7 +129,7 @@ void add_check(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<CheckFlags>();
   CLI::App* verb =
       app.add_subcommand("check", "Judge every kernel of this machine against the reference");
-  verb->footer(kExamples);
+  verb->footer(kCheckExamples);
   verb->add_option("--isa", flags->isa, "Only this CPU instruction-set level; default: all it has");
   verb->add_flag("--quick", flags->quick, "Fewer shapes: seconds instead of minutes");
   verb->add_flag("--json", flags->json, "JSON instead of a table");

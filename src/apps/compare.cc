@@ -1,13 +1,14 @@
 // quench compare: two records side by side, and what the difference is made of.
 #include <cstdio>
 
+#include "apps/options.h"
 #include "apps/verbs.h"
 #include "measure/analyze/compare.h"
 
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kCompareExamples = R"~(Examples:
   quench compare before.json after.json
   quench compare laptop.json server.json --json
   quench compare --typed mine.json > mine.record.json)~";
@@ -21,10 +22,6 @@ struct CompareFlags {
 Result<Json> read_record(const std::string& path) {
   QUENCH_TRY(const Json json, read_json_file(path));
   return to_record(json, path);
-}
-
-void print_json(const Json& json) {
-  std::puts(json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
 }
 
 Result<void> compare(const CompareFlags& flags) {
@@ -56,7 +53,7 @@ void add_compare(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<CompareFlags>();
   CLI::App* verb =
       app.add_subcommand("compare", "Two records: faster, slower or cannot tell, and why");
-  verb->footer(kExamples);
+  verb->footer(kCompareExamples);
   verb->add_option("A", flags->a, "A quench.record/1, or a quench.typed/1");
   verb->add_option("B", flags->b, "Another");
   verb->add_option("--typed", flags->typed, "Print the record that a quench.typed/1 stands for");

@@ -13,7 +13,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kConvertExamples = R"~(Examples:
   quench convert ~/models/Qwen3-8B --to gguf --type q4_k -o Qwen3-8B-Q4_K.gguf
   quench convert demo --to gguf -o demo.gguf
   quench convert model.gguf --to gguf --type q8_0 -o model-q8_0.gguf)~";
@@ -31,8 +31,6 @@ const ConvertTarget* find_target(const std::string& name) {
   }
   return nullptr;
 }
-
-double megabytes(int64_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 void print_report(const ConvertReport& report, const std::string& out) {
   std::printf("%-10s %9s %9s %12s  %s\n", "format", "matrices", "exact", "MB", "relative error");
@@ -69,7 +67,7 @@ void add_convert(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<ConvertFlags>();
   CLI::App* verb =
       app.add_subcommand("convert", "Write a model in the file form of other programs");
-  verb->footer(kExamples);
+  verb->footer(kConvertExamples);
   verb->add_option("MODEL", flags->session.model,
                    "Model directory or GGUF file; \"demo\" is the model that ships")
       ->required();

@@ -14,7 +14,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kEvalExamples = R"(Examples:
   quench eval demo                                     perplexity and accuracy of one model
   quench eval demo-int4 demo-int3 --against demo       what two small ones lost
   quench eval demo --against demo --format int4        the same, quantized while it loads
@@ -116,7 +116,7 @@ Json model_json(const Session& session, const std::string& name, const std::stri
           {"isa", session.device().isa()}};
 }
 
-Result<void> run(EvalFlags flags) {
+Result<void> run_eval(EvalFlags flags) {
   install_interrupt_flag();
   flags.options.stop = &interrupt_flag();
   flags.options.convention =
@@ -209,7 +209,7 @@ void add_eval(CLI::App& app, Verb& chosen) {
   flags->options.continuation_items = 50;
   CLI::App* verb =
       app.add_subcommand("eval", "Perplexity, accuracy, and what was lost against a reference");
-  verb->footer(kExamples);
+  verb->footer(kEvalExamples);
   verb->add_option("MODEL", flags->models, "Models to judge (default: demo)");
   verb->add_option("--against", flags->reference, "The model they were made from");
   verb->add_option("--format", flags->format, "Quantize MODEL to this format while it loads");
@@ -238,7 +238,7 @@ void add_eval(CLI::App& app, Verb& chosen) {
   verb->add_flag("--md", flags->markdown, "The table as Markdown");
   add_device_options(*verb, flags->session.device, flags->session.device_options);
   add_memory_options(*verb, flags->session);
-  verb->callback([flags, &chosen] { chosen = [flags] { return run(*flags); }; });
+  verb->callback([flags, &chosen] { chosen = [flags] { return run_eval(*flags); }; });
 }
 
 }  // namespace quench

@@ -13,7 +13,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kExplainExamples = R"~(Examples:
   quench explain                       what limits the demo model here, proven by experiments
   quench explain Qwen2.5-7B --random-weights --layers 2 --format int8
   quench explain --model Qwen-14B --device A800 --precision bf16 --engine transformers --latency 7s --tokens 20
@@ -93,7 +93,7 @@ Result<void> explain(const ExplainFlags& flags) {
   QUENCH_TRY(ExplainReport report, explain_claims(predictor, std::move(claims)));
   if (flags.tflops > 0.0) report.peak = check_peak(device, flags.tflops);
   if (flags.json) {
-    std::puts(explain_json(report).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+    print_json(explain_json(report));
   } else {
     std::fputs(explain_text(report).c_str(), stdout);
   }
@@ -119,7 +119,7 @@ Result<void> explain_run(const ExplainFlags& flags) {
   line.clear();
   if (!report) return tl::unexpected(report.error());
   if (flags.json) {
-    std::puts(live_json(*report).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+    print_json(live_json(*report));
   } else {
     std::fputs(live_text(*report).c_str(), stdout);
   }
@@ -167,7 +167,7 @@ void add_explain(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<ExplainFlags>();
   CLI::App* verb = app.add_subcommand(
       "explain", "What limits a run here, proven by experiments; or is a number plausible");
-  verb->footer(kExamples);
+  verb->footer(kExplainExamples);
   LiveOptions& live = flags->live;
   add_weights_options(*verb, live.session);
   add_team_options(*verb, live.session.device_options);

@@ -11,7 +11,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kHistoryExamples = R"(Examples:
   quench history                                    the newest measurements
   quench history --model Qwen3 --since 2026-01 --csv
   quench history show 3f2a
@@ -195,7 +195,7 @@ void add_history(CLI::App& app, Verb& chosen) {
   HistoryFilter& filter = flags->filter;
   filter.limit = 20;
   CLI::App* verb = app.add_subcommand("history", "The measurements that were kept on this machine");
-  verb->footer(kExamples);
+  verb->footer(kHistoryExamples);
   verb->require_subcommand(0, 1);
   verb->add_option("--file", flags->file,
                    "This history; default: quench/history.db in XDG_DATA_HOME or ~/.local/share");

@@ -8,7 +8,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kInspectExamples = R"~(Examples:
   quench inspect
   quench inspect ~/models/Qwen3-8B --format int4 --json
   quench inspect Qwen2.5-72B --random-weights --format int4)~";
@@ -19,14 +19,14 @@ struct InspectFlags {
 };
 
 // The matrices of one role that are stored alike.
-struct Group {
+struct RoleGroup {
   const PlannedMatrix* first;
   int64_t count = 0;  // matrices, experts counted singly
   int64_t bytes = 0;
 };
 
-std::vector<Group> group_matrices(const Plan& plan) {
-  std::vector<Group> groups;
+std::vector<RoleGroup> group_matrices(const Plan& plan) {
+  std::vector<RoleGroup> groups;
   std::map<std::tuple<Role, const Format*, const MatmulKernel*, int64_t, int64_t>, size_t> index;
   for (const PlannedMatrix& matrix : plan.matrices) {
     const TensorSpec& spec = matrix.sources.front();
@@ -43,7 +43,7 @@ Json to_json(const PlannedModel& model) {
   const Plan& plan = model.plan;
   const ModelConfig& c = plan.config;
   Json roles = Json::array();
-  for (const Group& group : group_matrices(plan)) {
+  for (const RoleGroup& group : group_matrices(plan)) {
     const TensorSpec& spec = group.first->sources.front();
     roles.push_back(
         {{"role", role_row(group.first->role).name},
@@ -84,8 +84,6 @@ Json to_json(const PlannedModel& model) {
           {"kv_bytes_per_token", plan.kv_bytes_per_token}};
 }
 
-double megabytes(int64_t bytes) { return static_cast<double>(bytes) / 1e6; }
-
 void print_text(const PlannedModel& model) {
   const Plan& plan = model.plan;
   const ModelConfig& c = plan.config;
@@ -107,7 +105,7 @@ void print_text(const PlannedModel& model) {
   }
   std::printf("\n%-14s %-16s %6s  %-12s %-14s %12s\n", "role", "shape", "count", "format", "kernel",
               "MB");
-  for (const Group& group : group_matrices(plan)) {
+  for (const RoleGroup& group : group_matrices(plan)) {
     const TensorSpec& spec = group.first->sources.front();
     std::printf("%-14s %-16s %6lld  %-12s %-14s %12.2f%s\n", role_row(group.first->role).name,
                 fmt::format("{} x {}", spec.rows, spec.cols).c_str(),
@@ -134,7 +132,7 @@ Result<void> inspect(const InspectFlags& flags) {
   QUENCH_TRY(const auto model, plan_model(flags.session, Weights::kOptional));
   if (flags.json) {
     // A directory's name may be any bytes.
-    std::puts(to_json(*model).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+    print_json(to_json(*model));
   } else {
     print_text(*model);
   }
@@ -147,7 +145,7 @@ void add_inspect(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<InspectFlags>();
   CLI::App* verb =
       app.add_subcommand("inspect", "Shapes, formats, kernels, and the bytes a model needs");
-  verb->footer(kExamples);
+  verb->footer(kInspectExamples);
   add_model_options(*verb, flags->session);
   add_memory_options(*verb, flags->session);
   add_engine_options(*verb, flags->session);

@@ -101,13 +101,13 @@ Result<void> list_hardware() {
   return {};
 }
 
-struct Table {
+struct Listing {
   const char* name;
   std::function<Result<void>()> print;
 };
 
-const std::vector<Table>& tables() {
-  static const std::vector<Table> all = {
+const std::vector<Listing>& tables() {
+  static const std::vector<Listing> all = {
       {"formats", list_formats},
       {"algorithms", list_algorithms},
       {"layouts", list_layouts},
@@ -130,7 +130,7 @@ void add_list(CLI::App& app, Verb& chosen) {
       "Print a table: formats, algorithms, layouts, families, devices, templates, shapes, tasks, "
       "recipes, hardware");
   verb->require_subcommand(1);
-  for (const Table& table : tables()) {
+  for (const Listing& table : tables()) {
     CLI::App* sub = verb->add_subcommand(table.name, fmt::format("List the {}", table.name));
     sub->callback([&table, &chosen] { chosen = table.print; });
   }

@@ -9,7 +9,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kLogitsExamples = R"~(Examples:
   quench logits demo --ids 1,2,3 --out logits.npy
   python3 -c "import numpy; print(numpy.load('logits.npy').argmax(-1))")~";
 
@@ -53,7 +53,7 @@ void add_logits(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<LogitsFlags>();
   CLI::App* verb = app.add_subcommand(
       "logits", "Write the logits of every position as float32 [positions, vocab]");
-  verb->footer(kExamples);
+  verb->footer(kLogitsExamples);
   add_model_options(*verb, flags->session);
   add_memory_options(*verb, flags->session);
   verb->add_option("--ids", flags->ids, "Token ids: 1,2,3")

@@ -18,7 +18,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kMonitorExamples = R"(Examples:
   quench monitor
   quench monitor --interval 0.1 --count 600 --csv > series.csv
   quench monitor --pid 4242)";
@@ -233,7 +233,7 @@ class Monitor {
 void add_monitor(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<MonitorFlags>();
   CLI::App* verb = app.add_subcommand("monitor", "Processors, memory, clocks and power, live");
-  verb->footer(kExamples);
+  verb->footer(kMonitorExamples);
   verb->add_option("--interval", flags->interval_s, "Seconds between two readings")
       ->check(CLI::Range(0.02, 3600.0))
       ->capture_default_str();

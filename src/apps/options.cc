@@ -63,6 +63,10 @@ void add_team_options(CLI::App& verb, DeviceOptions& options) {
                 "Leave the threads to the scheduler, also where there is one for each core");
 }
 
+void print_json(const Json& json) {
+  std::puts(json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+}
+
 void add_model_options(CLI::App& verb, SessionOptions& options) {
   add_weights_options(verb, options);
   add_device_options(verb, options.device, options.device_options);

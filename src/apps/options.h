@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "engine/session.h"
 
 namespace quench {
@@ -55,5 +56,10 @@ void install_interrupt_flag();
 bool wait_for_input();
 // All of stdin; kCancelled when Ctrl-C comes first.
 Result<std::string> read_stdin();
+
+// What --json prints; bytes that are no UTF-8 (a file's name) become U+FFFD.
+void print_json(const Json& json);
+
+inline double megabytes(int64_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 }  // namespace quench

@@ -15,7 +15,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kPlanExamples = R"~(Examples:
   quench plan Qwen2.5-7B
   quench plan Qwen2.5-7B --device A100 --engine vllm --precision awq --prompt 2048 --batch 8
   quench plan Qwen2.5-7B --device RTX-3060 --engine llama.cpp --precision q4_k_m --rent-device A100
@@ -31,10 +31,6 @@ struct PlanFlags {
   double max_memory_gb = 0.0;
   bool recommend = false, accuracy = false, json = false;
 };
-
-void print_json(const Json& json) {
-  std::puts(json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
-}
 
 Result<std::vector<PublishedRow>> extra_rows(const PlanFlags& flags) {
   if (flags.rows_path.empty()) return std::vector<PublishedRow>();
@@ -231,7 +227,7 @@ void add_plan(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<PlanFlags>();
   CLI::App* verb = app.add_subcommand(
       "plan", "Does a model fit a device, how fast will it be, what does it cost");
-  verb->footer(kExamples);
+  verb->footer(kPlanExamples);
   verb->add_option("MODEL", flags->model, "Model directory, or an official name")
       ->capture_default_str();
   verb->add_option("--device", flags->device,

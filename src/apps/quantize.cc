@@ -11,7 +11,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kQuantizeExamples = R"(Examples:
   quench quantize demo --profile balanced -o demo-balanced
   quench quantize ~/models/Qwen2.5-7B --format int4 --algorithm gptq -o Qwen2.5-7B-int4
   quench quantize ~/models/Qwen2.5-14B --fit 6GiB --max-seq-len 8192 -o Qwen2.5-14B-6g
@@ -87,7 +87,7 @@ Json plan_json(const QuantizeJob& job, const std::vector<QuantizedRole>& roles) 
           {"roles", rows}};
 }
 
-Result<void> run(QuantizeFlags flags) {
+Result<void> run_quantize(QuantizeFlags flags) {
   QuantizeOptions& options = flags.options;
   const int given = (flags.profile.empty() ? 0 : 1) + (flags.format.empty() ? 0 : 1) +
                     (flags.bits > 0.0 ? 1 : 0) + (flags.fit_bytes > 0 ? 1 : 0);
@@ -156,7 +156,7 @@ void add_quantize(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<QuantizeFlags>();
   QuantizeOptions& options = flags->options;
   CLI::App* verb = app.add_subcommand("quantize", "Make a model smaller, on disk");
-  verb->footer(kExamples);
+  verb->footer(kQuantizeExamples);
   verb->add_option("MODEL", options.session.model,
                    "Model directory; \"demo\" is the model that ships")
       ->capture_default_str();
@@ -190,7 +190,7 @@ void add_quantize(CLI::App& app, Verb& chosen) {
   verb->add_flag("--dry-run", flags->dry_run, "Print the plan and write nothing");
   verb->add_flag("--json", flags->json, "One JSON object on stdout");
   add_device_options(*verb, options.session.device, options.session.device_options);
-  verb->callback([flags, &chosen] { chosen = [flags] { return run(*flags); }; });
+  verb->callback([flags, &chosen] { chosen = [flags] { return run_quantize(*flags); }; });
 }
 
 }  // namespace quench

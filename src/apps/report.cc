@@ -11,7 +11,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kReportExamples = R"(Examples:
   quench report shootout.json                          on the terminal
   quench report shootout.json -o report.html           a page with charts
   quench report shootout.json -o report.md --lang zh   Markdown, in Chinese)";
@@ -22,7 +22,7 @@ struct ReportFlags {
   std::string lang;
 };
 
-Result<void> run(const ReportFlags& flags) {
+Result<void> run_report(const ReportFlags& flags) {
   const bool is_html = flags.out.ends_with(".html") || flags.out.ends_with(".htm");
   if (!flags.out.empty() && !is_html && !flags.out.ends_with(".md")) {
     return fail(
@@ -51,12 +51,12 @@ Result<void> run(const ReportFlags& flags) {
 void add_report(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<ReportFlags>();
   CLI::App* verb = app.add_subcommand("report", "The report of a shootout that was kept as JSON");
-  verb->footer(kExamples);
+  verb->footer(kReportExamples);
   verb->add_option("FILE", flags->file, "What `quench shootout --json` wrote")->required();
   verb->add_option("-o,--out", flags->out, "Write it to this file: NAME.html or NAME.md");
   verb->add_option("--lang", flags->lang, "Language of the report (default: that of the prompts)")
       ->check(CLI::IsMember(Strings::languages()));
-  verb->callback([flags, &chosen] { chosen = [flags] { return run(*flags); }; });
+  verb->callback([flags, &chosen] { chosen = [flags] { return run_report(*flags); }; });
 }
 
 }  // namespace quench

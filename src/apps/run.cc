@@ -13,7 +13,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kRunExamples = R"~(Examples:
   quench run --prompt "Tell me a story about a fox."
   echo "Translate to Chinese: good morning" | quench run
   quench run                                            chat on a terminal; Ctrl-D ends it
@@ -173,7 +173,7 @@ class Run {
 void add_run(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<RunFlags>();
   CLI::App* verb = app.add_subcommand("run", "Answer a prompt, or chat on a terminal");
-  verb->footer(kExamples);
+  verb->footer(kRunExamples);
   add_model_options(*verb, flags->session);
   add_memory_options(*verb, flags->session);
   add_engine_options(*verb, flags->session);

@@ -16,7 +16,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kShootoutExamples = R"(Examples:
   quench shootout                                   the model that ships
   quench shootout ~/models/Qwen2.5-0.5B-Instruct --full --out results
   quench shootout --profiles int8,int4_g64,my_recipe.json --json shootout.json)";
@@ -101,7 +101,7 @@ Result<void> write_results(ShootoutFlags flags, const Shootout& shootout, const 
   return {};
 }
 
-Result<void> run(ShootoutFlags flags) {
+Result<void> run_shootout(ShootoutFlags flags) {
   install_interrupt_flag();
   if (!flags.out_dir.empty()) flags.options.models_dir = flags.out_dir + "/models";
   // Before minutes of work, not after.
@@ -135,7 +135,7 @@ void add_shootout(CLI::App& app, Verb& chosen) {
   ShootoutOptions& options = flags->options;
   CLI::App* verb = app.add_subcommand(
       "shootout", "Compare compression profiles of a model: size, speed, loss, recommendation");
-  verb->footer(kExamples);
+  verb->footer(kShootoutExamples);
   verb->add_option("MODEL", options.session.model,
                    "Model directory; \"demo\" is the model that ships")
       ->capture_default_str();
@@ -173,7 +173,7 @@ void add_shootout(CLI::App& app, Verb& chosen) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   add_memory_options(*verb, options.session);
-  verb->callback([flags, &chosen] { chosen = [flags] { return run(*flags); }; });
+  verb->callback([flags, &chosen] { chosen = [flags] { return run_shootout(*flags); }; });
 }
 
 }  // namespace quench

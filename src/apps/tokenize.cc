@@ -11,7 +11,7 @@
 namespace quench {
 namespace {
 
-constexpr const char* kExamples = R"~(Examples:
+constexpr const char* kTokenizeExamples = R"~(Examples:
   quench tokenize demo "Hello, world"
   cat book.txt | quench tokenize ~/models/Qwen3-8B --json
   quench tokenize demo "72 301 9" --decode)~";
@@ -86,7 +86,7 @@ Result<void> tokenize(TokenizeFlags flags) {
 void add_tokenize(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<TokenizeFlags>();
   CLI::App* verb = app.add_subcommand("tokenize", "Text to token ids, and back with --decode");
-  verb->footer(kExamples);
+  verb->footer(kTokenizeExamples);
   verb->add_option("MODEL", flags->model, "Model directory; \"demo\" is the model that ships")
       ->capture_default_str();
   verb->add_option("TEXT", flags->text,

@@ -44,7 +44,7 @@ double relative_error(std::span<const float> got, std::span<const float> want) {
   return std::sqrt(error / norm);
 }
 
-struct Sequence {
+struct GoldenSequence {
   std::vector<int32_t> ids;
   std::vector<int32_t> greedy;
   std::span<const float> embed;
@@ -60,7 +60,7 @@ class Golden : public testing::TestWithParam<std::string> {
     ASSERT_TRUE(file) << file.error().message;
     file_ = std::make_unique<SafetensorsFile>(std::move(*file));
     for (int s = 0; file_->find(fmt::format("seq{}.ids", s)) != nullptr; ++s) {
-      Sequence sequence;
+      GoldenSequence sequence;
       const std::string prefix = fmt::format("seq{}.", s);
       sequence.ids = integers(prefix + "ids");
       sequence.greedy = integers(prefix + "greedy");
@@ -133,7 +133,7 @@ class Golden : public testing::TestWithParam<std::string> {
 
   std::string model_dir_;
   std::unique_ptr<SafetensorsFile> file_;
-  std::vector<Sequence> sequences_;
+  std::vector<GoldenSequence> sequences_;
   std::unique_ptr<PlannedModel> planned_;
   Model model_;
 };
@@ -141,7 +141,7 @@ class Golden : public testing::TestWithParam<std::string> {
 TEST_P(Golden, EveryLayerAndEveryLogitAgree) {
   open(128, 2, 1);
   auto runner = Runner::create(planned_->plan, model_, *planned_->device).value();
-  for (const Sequence& sequence : sequences_) {
+  for (const GoldenSequence& sequence : sequences_) {
     const Trace result = trace(*runner, sequence.ids);
     EXPECT_LT(relative_error(result.seen.at({"embed", -1}), sequence.embed), kTolerance);
     ASSERT_EQ(static_cast<int64_t>(sequence.layers.size()),

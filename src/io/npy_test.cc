@@ -14,7 +14,7 @@ std::string npy(const std::string& dict, const std::string& data) {
   return file + dict + data;
 }
 
-std::string message_of(const std::string& bytes) {
+std::string message_of_npy(const std::string& bytes) {
   const auto matrix = parse_npy(bytes_of(bytes), "x");
   return matrix ? "no error" : matrix.error().message;
 }
@@ -58,23 +58,23 @@ TEST(Npy, OtherValidHeaders) {
 
 TEST(Npy, RefusesOtherThings) {
   const std::string head = "{'descr': '<f4', 'fortran_order': False, ";
-  EXPECT_EQ(message_of("PK"), "x: this is not a NumPy .npy file.");
-  EXPECT_EQ(message_of(std::string("\x93NUMPY\x01\0\xff\xff..", 12)),
+  EXPECT_EQ(message_of_npy("PK"), "x: this is not a NumPy .npy file.");
+  EXPECT_EQ(message_of_npy(std::string("\x93NUMPY\x01\0\xff\xff..", 12)),
             "x: the header has version 1 and 65535 bytes, expected version 1 to 3 inside 12 "
             "bytes.");
-  EXPECT_TRUE(message_of(npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }", ""))
+  EXPECT_TRUE(message_of_npy(npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }", ""))
                   .ends_with("expected descr '<f4', fortran_order False and a shape."));
-  EXPECT_TRUE(message_of(npy("{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }", ""))
+  EXPECT_TRUE(message_of_npy(npy("{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }", ""))
                   .ends_with("expected descr '<f4', fortran_order False and a shape."));
-  EXPECT_EQ(message_of(npy(head + "'shape': (1, 2, 3), }", "")),
+  EXPECT_EQ(message_of_npy(npy(head + "'shape': (1, 2, 3), }", "")),
             "x: the shape is \"(1, 2, 3)\", expected one or two dimensions.");
-  EXPECT_EQ(message_of(npy(head + "'shape': (), }", "")),
+  EXPECT_EQ(message_of_npy(npy(head + "'shape': (), }", "")),
             "x: the shape is \"()\", expected one or two dimensions.");
-  EXPECT_EQ(message_of(npy(head + "'shape': (-1, 2), }", "")),
+  EXPECT_EQ(message_of_npy(npy(head + "'shape': (-1, 2), }", "")),
             "x: the shape is \"(-1, 2)\", expected one or two dimensions.");
-  EXPECT_EQ(message_of(npy(head + "'shape': (2, 2), }", "1234")),
+  EXPECT_EQ(message_of_npy(npy(head + "'shape': (2, 2), }", "1234")),
             "x: the file holds 4 bytes of data, expected 16 of shape [2, 2].");
-  EXPECT_EQ(message_of(npy(head + "'shape': (4611686018427387904, 4), }", "")),
+  EXPECT_EQ(message_of_npy(npy(head + "'shape': (4611686018427387904, 4), }", "")),
             "x: the file holds 0 bytes of data, expected another number of shape "
             "[4611686018427387904, 4].");
 }

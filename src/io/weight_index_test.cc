@@ -10,7 +10,7 @@
 namespace quench {
 namespace {
 
-std::string message_of(const std::string& text) {
+std::string message_of_index(const std::string& text) {
   const auto index = parse_weight_index(text, "i");
   return index ? "no error" : index.error().message;
 }
@@ -39,25 +39,25 @@ TEST(WeightIndex, TotalSizeIsOptional) {
 }
 
 TEST(WeightIndex, RefusesBrokenForms) {
-  EXPECT_TRUE(message_of("").starts_with("i: it is not valid JSON ("));
-  EXPECT_TRUE(message_of("{").starts_with("i: it is not valid JSON ("));
-  EXPECT_EQ(message_of("[]"), "i: it is an array, expected a JSON object.");
-  EXPECT_EQ(message_of("{}"),
+  EXPECT_TRUE(message_of_index("").starts_with("i: it is not valid JSON ("));
+  EXPECT_TRUE(message_of_index("{").starts_with("i: it is not valid JSON ("));
+  EXPECT_EQ(message_of_index("[]"), "i: it is an array, expected a JSON object.");
+  EXPECT_EQ(message_of_index("{}"),
             "i: it has no \"weight_map\", expected an object that maps tensors to shard files.");
-  EXPECT_EQ(message_of(R"({"weight_map":1})"),
+  EXPECT_EQ(message_of_index(R"({"weight_map":1})"),
             "i: \"weight_map\" is an integer, expected an object that maps tensors to shard "
             "files.");
-  EXPECT_EQ(message_of(R"({"weight_map":{}})"),
+  EXPECT_EQ(message_of_index(R"({"weight_map":{}})"),
             "i: \"weight_map\" is empty, expected the tensors.");
-  EXPECT_EQ(message_of(R"({"weight_map":{"a":1}})"),
+  EXPECT_EQ(message_of_index(R"({"weight_map":{"a":1}})"),
             "i: \"weight_map\" has an integer for tensor \"a\", expected the name of a shard "
             "file.");
-  EXPECT_EQ(message_of(R"({"weight_map":{"a":"a.safetensors","a":"b.safetensors"}})"),
+  EXPECT_EQ(message_of_index(R"({"weight_map":{"a":"a.safetensors","a":"b.safetensors"}})"),
             "i: \"weight_map\" has tensor \"a\" twice, expected once.");
   const std::string map = R"("weight_map":{"a":"a.safetensors"})";
-  EXPECT_EQ(message_of("{" + map + "," + map + "}"),
+  EXPECT_EQ(message_of_index("{" + map + "," + map + "}"),
             "i: it has \"weight_map\" twice, expected once.");
-  EXPECT_EQ(message_of("{" + map + R"(,"metadata":{},"metadata":{}})"),
+  EXPECT_EQ(message_of_index("{" + map + R"(,"metadata":{},"metadata":{}})"),
             "i: it has \"metadata\" twice, expected once.");
 }
 
@@ -66,7 +66,8 @@ TEST(WeightIndex, RefusesShardsOutsideTheDirectory) {
        {"../a.safetensors", "/a.safetensors", "x/../../a.safetensors", "./a.safetensors",
         "x//a.safetensors", "", ".safetensors", "a.bin", "pytorch_model.bin", "..",
         "a\\\\b.safetensors", "a\\u0000.safetensors", "a.safetensors/", "x/..safetensors/.."}) {
-    const std::string message = message_of(std::string(R"({"weight_map":{"t":")") + shard + "\"}}");
+    const std::string message =
+        message_of_index(std::string(R"({"weight_map":{"t":")") + shard + "\"}}");
     EXPECT_TRUE(message.starts_with("i: tensor \"t\" is said to be in \"") &&
                 message.ends_with("\", expected a .safetensors file inside the model directory."))
         << shard << ": " << message;

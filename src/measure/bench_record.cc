@@ -21,11 +21,11 @@ int64_t count_characters(const std::string& utf8) {
 }
 
 // Microseconds are enough, and keep a record readable.
-double rounded(double time_s) { return std::round(time_s * 1e6) / 1e6; }
+double microseconds_kept(double time_s) { return std::round(time_s * 1e6) / 1e6; }
 
 Json times_json(const std::vector<double>& times_s) {
   Json list = Json::array();
-  for (const double time_s : times_s) list.push_back(rounded(time_s));
+  for (const double time_s : times_s) list.push_back(microseconds_kept(time_s));
   return list;
 }
 
@@ -147,10 +147,11 @@ class RecordWriter {
         {"fits_task", fits_task(task == bench_.task_list.end() ? nullptr : &*task, run)},
         {"finish_reason", finish_reason_name(run.finish_reason)},
         {"error", or_null(run.error)},
-        {"start_s", rounded(run.start_s - start_s)},
-        {"late_s", run.intended_s ? Json(rounded(run.start_s - *run.intended_s)) : Json()},
-        {"ttft_s", has_tokens ? Json(rounded(run.ttft_s)) : Json()},
-        {"e2e_s", rounded(run.e2e_s)},
+        {"start_s", microseconds_kept(run.start_s - start_s)},
+        {"late_s",
+         run.intended_s ? Json(microseconds_kept(run.start_s - *run.intended_s)) : Json()},
+        {"ttft_s", has_tokens ? Json(microseconds_kept(run.ttft_s)) : Json()},
+        {"e2e_s", microseconds_kept(run.e2e_s)},
         {"decode_tok_s", or_null(run.decode_tok_s())},
         {"tpot_s", or_null(run.tpot_s())},
         {"prefill_tok_s", or_null(run.prefill_tok_s())},

@@ -11,7 +11,8 @@
 namespace quench {
 namespace {
 
-constexpr double kStopCheckS = 0.1;
+// How soon a load notices that it was stopped.
+constexpr double kStopPollS = 0.1;
 constexpr uint32_t kArrivalStream = 7;  // of random numbers, apart from those that draw tokens
 
 // When each request should be sent, in seconds from the start; empty: as soon as there is room.
@@ -47,7 +48,7 @@ class LoadRunner {
       if (progress)
         progress(static_cast<int64_t>(level_.runs.size()),
                  static_cast<int64_t>(in_flight_.count()));
-      const double until_s = std::min(now_s() + kStopCheckS, next_arrival_s());
+      const double until_s = std::min(now_s() + kStopPollS, next_arrival_s());
       if (in_flight_.count() == 0) {
         std::this_thread::sleep_for(std::chrono::duration<double>(until_s - now_s()));
         continue;

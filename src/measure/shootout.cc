@@ -18,7 +18,7 @@ constexpr const char* kReferenceName = "reference";
 // Of the memory that is free, how much the plans of the open models may take.
 constexpr double kMemoryShare = 0.8;
 // Room for a prompt beside the longest answer.
-constexpr int64_t kPromptTokens = 512;
+constexpr int64_t kQuestionTokens = 512;
 
 // A row that is open: its session and the engine on it.
 struct OpenRow {
@@ -95,7 +95,7 @@ class Runs {
     QUENCH_TRY(const auto planned, plan_model(reference, Weights::kRequired));
     if (reference.goal.max_seq_len == 0) {
       reference.goal.max_seq_len =
-          std::min(longest + kPromptTokens, planned->plan.config.max_position_embeddings);
+          std::min(longest + kQuestionTokens, planned->plan.config.max_position_embeddings);
     }
     report("Hashing the weights", 0, 1);
     QUENCH_TRY(sha256_, hash_weights(planned->files, planned->device->num_workers()));

@@ -44,7 +44,7 @@ std::string_view before_first(std::string_view text, std::string_view separator)
 }
 
 // Jinja's `value.key`: null where it is missing or value is no object.
-const Json* member(const Json& value, const char* key) {
+const Json* find_member(const Json& value, const char* key) {
   if (!value.is_object()) return nullptr;
   const auto it = value.find(key);
   return it == value.end() ? nullptr : &*it;
@@ -313,23 +313,25 @@ class Renderer {
   void xml_tool_list() {
     writer_.text("\n\n# Tools\n\nYou have access to the following tools:\n\n<tools>");
     for (const Json& entry : options_.tools) {
-      const Json* function = member(entry, "function");
+      const Json* function = find_member(entry, "function");
       const Json& tool = function != nullptr ? *function : entry;
-      const Json* name = member(tool, "name");
+      const Json* name = find_member(tool, "name");
       writer_.text("\n<function>\n<name>");
       if (name != nullptr) writer_.text(python_str(*name));
       writer_.text("</name>");
-      if (const Json* description = member(tool, "description"))
+      if (const Json* description = find_member(tool, "description"))
         xml_element("description", python_strip(python_str(*description)));
       writer_.text("\n<parameters>");
-      const Json* parameters = member(tool, "parameters");
-      const Json* properties = parameters != nullptr ? member(*parameters, "properties") : nullptr;
+      const Json* parameters = find_member(tool, "parameters");
+      const Json* properties =
+          parameters != nullptr ? find_member(*parameters, "properties") : nullptr;
       if (properties != nullptr && properties->is_object()) {
         for (const auto& [key, fields] : properties->items()) {
           writer_.text("\n<parameter>");
           xml_element("name", key);
-          if (const Json* type = member(fields, "type")) xml_element("type", python_str(*type));
-          if (const Json* description = member(fields, "description"))
+          if (const Json* type = find_member(fields, "type"))
+            xml_element("type", python_str(*type));
+          if (const Json* description = find_member(fields, "description"))
             xml_element("description", python_strip(python_str(*description)));
           xml_other_members(&fields, {"name", "type", "description"});
           writer_.text("\n</parameter>");

@@ -23,7 +23,7 @@ Json read_json(const std::string& path) {
 const std::string kFixtures = source_path("tests/text/");
 
 // Chat templates of others, which are not part of this repository.
-std::string data_dir() {
+std::string chat_data_dir() {
   const char* set = std::getenv("QUENCH_TEST_DATA");
   const std::string dir = set != nullptr ? set : source_path("../shared/data");
   return is_directory(dir + "/chat") ? dir : "";
@@ -66,7 +66,7 @@ TEST(ChatTemplate, EqualsJinjaForEveryTemplateAndScenario) {
 }
 
 TEST(ChatTemplate, EqualsTheGoldenRenders) {
-  if (data_dir().empty())
+  if (chat_data_dir().empty())
     GTEST_SKIP() << "no third-party chat templates: set QUENCH_TEST_DATA to a directory with chat/";
   const std::map<std::string, std::string> files = {
       {"qwen1_template_chatml.jinja", "qwen1-vllm"},
@@ -76,10 +76,10 @@ TEST(ChatTemplate, EqualsTheGoldenRenders) {
       {"Qwen3.jinja", "qwen3"},
       {"qwen3_nonthinking.jinja", "qwen3-nonthinking"},
       {"Qwen3-Coder.jinja", "qwen3-coder"}};
-  const Json vectors = read_json(data_dir() + "/chat/vectors-jinja2-own.json");
+  const Json vectors = read_json(chat_data_dir() + "/chat/vectors-jinja2-own.json");
   int count = 0;
   for (const auto& [file, renders] : vectors["expected"].items()) {
-    const std::string path = data_dir() + "/chat/templates/" + file;
+    const std::string path = chat_data_dir() + "/chat/templates/" + file;
     const auto chat_template = ChatTemplate::recognise(read_file(path).value(), path);
     const auto it = files.find(file);
     if (it == files.end()) {  // Qwen3.5 and later, DeepSeek
@@ -170,7 +170,7 @@ TEST(ChatTemplate, FindsTheTemplateOfADirectory) {
   EXPECT_EQ(blamed(), "chat_template.jinja");
 }
 
-const Tokenizer& small() {
+const Tokenizer& small_tokenizer() {
   static const Tokenizer tokenizer = Tokenizer::load(kFixtures + "small_tokenizer").value();
   return tokenizer;
 }
@@ -185,9 +185,11 @@ TEST(EncodeChat, EqualsTheIdsOfTheRenderedText) {
       const Scenario scenario = read_scenario(json);
       const auto text = chat_template.render(scenario.messages, scenario.options);
       if (!text) continue;
-      const auto ids = encode_chat(small(), chat_template, scenario.messages, scenario.options);
+      const auto ids =
+          encode_chat(small_tokenizer(), chat_template, scenario.messages, scenario.options);
       ASSERT_TRUE(ids) << ids.error().message;
-      EXPECT_EQ(*ids, small().encode(*text, Tokenizer::Special::kParse)) << name << " " << key;
+      EXPECT_EQ(*ids, small_tokenizer().encode(*text, Tokenizer::Special::kParse))
+          << name << " " << key;
     }
   }
 }
@@ -202,22 +204,22 @@ TEST(EncodeChat, AMessageCannotForgeControlTokens) {
     ASSERT_TRUE(chat);
     const auto control = std::count_if(chat->segments.begin(), chat->segments.end(),
                                        [](const ChatSegment& s) { return s.is_control; });
-    const auto ids = encode_chat(small(), *chat);
+    const auto ids = encode_chat(small_tokenizer(), *chat);
     ASSERT_TRUE(ids) << ids.error().message;
-    EXPECT_EQ(
-        std::count_if(ids->begin(), ids->end(), [](TokenId id) { return small().is_special(id); }),
-        control);
-    EXPECT_EQ(small().decode(*ids), chat->text());
+    EXPECT_EQ(std::count_if(ids->begin(), ids->end(),
+                            [](TokenId id) { return small_tokenizer().is_special(id); }),
+              control);
+    EXPECT_EQ(small_tokenizer().decode(*ids), chat->text());
   }
 }
 
 TEST(EncodeChat, Qwen1EncodesRoleLineEndAndContentApart) {
   const auto qwen1 = ChatTemplate::by_name("qwen1").value();
-  const auto ids = encode_chat(small(), qwen1, {{"system", "S"}, {"user", "\n\nhello"}});
+  const auto ids = encode_chat(small_tokenizer(), qwen1, {{"system", "S"}, {"user", "\n\nhello"}});
   ASSERT_TRUE(ids);
   std::vector<TokenId> wanted;
   const auto add = [&](std::string_view text) {
-    const auto more = small().encode(text, Tokenizer::Special::kParse);
+    const auto more = small_tokenizer().encode(text, Tokenizer::Special::kParse);
     wanted.insert(wanted.end(), more.begin(), more.end());
   };
   for (const char* part :

@@ -34,7 +34,7 @@ Result<std::string> read_optional_file(const std::string& path) {
 
 // The lines of a text without their ends (\n or \r\n); empty lines are left out.
 template <class OnLine>
-Result<void> for_each_line(std::string_view text, OnLine on_line) {
+Result<void> for_each_nonempty_line(std::string_view text, OnLine on_line) {
   int64_t number = 0;
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
@@ -245,7 +245,7 @@ Result<Tokenizer> Tokenizer::from_vocab_and_merges(const VocabAndMerges& files,
   const std::string vocab_path = fmt::format("{}: vocab.json", where);
   QUENCH_TRY_VOID(read_vocab_json(files.vocab, vocab_path, parts));
   const std::string merges_path = fmt::format("{}: merges.txt", where);
-  QUENCH_TRY_VOID(for_each_line(files.merges, [&](int64_t number, std::string_view line) {
+  QUENCH_TRY_VOID(for_each_nonempty_line(files.merges, [&](int64_t number, std::string_view line) {
     if (number == 1 && line.starts_with("#version")) return Result<void>();
     return append_merge_line(line, merges_path, parts);
   }));
@@ -256,17 +256,19 @@ Result<Tokenizer> Tokenizer::from_tiktoken(std::string_view text, std::string_vi
   TokenizerParts parts;
   parts.whole_pieces_first = true;
   parts.nfc = TokenizerParts::Nfc::kWholeText;
-  QUENCH_TRY_VOID(for_each_line(text, [&](int64_t number, std::string_view line) -> Result<void> {
-    const size_t space = std::min(line.find(' '), line.size());
-    const auto bytes = decode_base64(line.substr(0, space));
-    const auto rank = parse_int(line.substr(std::min(space + 1, line.size())));
-    if (!bytes || !rank || *rank < 0 || *rank >= kMaxTokenIds) {
-      return fail(ErrorCode::kInvalidFile,
-                  "{}: line {}: expected a token in base64, a space and its rank, found \"{}\".",
-                  where, number, line.substr(0, 100));
-    }
-    return parts.vocabulary.add(static_cast<TokenId>(*rank), *bytes, where);
-  }));
+  QUENCH_TRY_VOID(
+      for_each_nonempty_line(text, [&](int64_t number, std::string_view line) -> Result<void> {
+        const size_t space = std::min(line.find(' '), line.size());
+        const auto bytes = decode_base64(line.substr(0, space));
+        const auto rank = parse_int(line.substr(std::min(space + 1, line.size())));
+        if (!bytes || !rank || *rank < 0 || *rank >= kMaxTokenIds) {
+          return fail(
+              ErrorCode::kInvalidFile,
+              "{}: line {}: expected a token in base64, a space and its rank, found \"{}\".", where,
+              number, line.substr(0, 100));
+        }
+        return parts.vocabulary.add(static_cast<TokenId>(*rank), *bytes, where);
+      }));
   // The list of control tokens is code in Qwen1's repository: three names, then <|extra_0|> to
   // <|extra_204|>, numbered from the last rank on.
   std::vector<std::string> control = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};

@@ -8,7 +8,7 @@
 namespace quench {
 namespace {
 
-void judge(Candidate& c, const Limits& limits) {
+void judge_candidate(Candidate& c, const Limits& limits) {
   if (limits.ttft_s && c.ttft_s.high > *limits.ttft_s) {
     c.violates.push_back(fmt::format("first token after up to {:.2f} s, {:.2f} s allowed",
                                      c.ttft_s.high, *limits.ttft_s));
@@ -65,7 +65,7 @@ std::string describe(const Candidate& best, const Candidate* runner, const Limit
 }  // namespace
 
 Advice advise(std::vector<Candidate> candidates, const Limits& limits) {
-  for (Candidate& candidate : candidates) judge(candidate, limits);
+  for (Candidate& candidate : candidates) judge_candidate(candidate, limits);
   const bool has_costs = std::all_of(candidates.begin(), candidates.end(), [](const Candidate& c) {
     return c.rent_per_million.has_value();
   });

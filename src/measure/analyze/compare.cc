@@ -76,7 +76,7 @@ CompareRow make_row(const std::string& task, const Metric& metric,
 
 // Holm's step-down correction (1979): the whole table calls a difference that is none with at most
 // the wanted probability.
-void judge(std::vector<CompareRow>& rows, double alpha) {
+void judge_rows(std::vector<CompareRow>& rows, double alpha) {
   std::vector<CompareRow*> order;
   for (CompareRow& row : rows) order.push_back(&row);
   std::sort(order.begin(), order.end(),
@@ -383,7 +383,7 @@ Result<Comparison> compare_records(const Json& record_a, const Json& record_b, d
     return fail(ErrorCode::kInvalidArgument,
                 "The records have no task in common that both have figures of.");
   }
-  judge(result.rows, alpha);
+  judge_rows(result.rows, alpha);
   int64_t strata = 1;
   for (const Metric& metric : kMetrics) {
     strata = std::max<int64_t>(

@@ -3,27 +3,25 @@
 #include <gtest/gtest.h>
 
 #include "measure/analyze/deploy.h"
+#include "shipped_predictor.h"
 
 namespace quench {
 namespace {
-
-const Predictor& predictor() {
-  static const Predictor loaded = Predictor::load().value();
-  return loaded;
-}
 
 Claim claim(const std::string& model, const std::string& engine, const std::string& precision,
             const std::string& device, double tokens = 2048.0) {
   Claim made;
   made.engine_text = engine;
   made.placement =
-      predictor().setup(model, engine, precision, find_hardware(device).value()).value();
+      shipped_predictor().setup(model, engine, precision, find_hardware(device).value()).value();
   made.placement.output_tokens = tokens;
   made.has_tokens = true;
   return made;
 }
 
-Explanation explain(const Claim& one) { return explain_claims(predictor(), {one})->claims.front(); }
+Explanation explain(const Claim& one) {
+  return explain_claims(shipped_predictor(), {one})->claims.front();
+}
 
 Explanation explain_speed(const std::string& model, const std::string& engine,
                           const std::string& precision, const std::string& device, double tok_s) {
@@ -38,7 +36,7 @@ TEST(Explain, FourteenTimesSlower) {
   seven.has_tokens = fourteen.has_tokens = false;
   seven.latency_s = 0.5;
   fourteen.latency_s = 7.0;
-  const ExplainReport report = *explain_claims(predictor(), {seven, fourteen});
+  const ExplainReport report = *explain_claims(shipped_predictor(), {seven, fourteen});
   ASSERT_TRUE(report.pair);
   const PairExplanation& pair = *report.pair;
   EXPECT_DOUBLE_EQ(pair.observed_ratio, 14.0);
@@ -78,7 +76,7 @@ TEST(Explain, ClaimedPeaksAreCorrected) {
 
 TEST(Explain, PublishedRowsOfSoundProgramsAreAsExpected) {
   int rows = 0, as_expected = 0, seen = 0;
-  for (const Predictor::Row& row : predictor().rows()) {
+  for (const Predictor::Row& row : shipped_predictor().rows()) {
     if (!row.is_plain() || row.is_outlier || row.is_pathology || !row.published.decode_tok_s ||
         row.published.output_tokens < 2 || ++seen % 3 != 0)
       continue;
@@ -98,7 +96,7 @@ TEST(Explain, PublishedRowsOfSoundProgramsAreAsExpected) {
 
 TEST(Explain, ListedAnomaliesAreFlaggedWithTheirCause) {
   int flagged = 0;
-  for (const Predictor::Row& row : predictor().rows()) {
+  for (const Predictor::Row& row : shipped_predictor().rows()) {
     if (!(row.is_outlier || row.is_pathology) || !row.published.decode_tok_s ||
         row.published.prompt_tokens != 1 || row.published.output_tokens < 2)
       continue;
@@ -119,7 +117,7 @@ TEST(Explain, ListedAnomaliesAreFlaggedWithTheirCause) {
 
 TEST(Explain, MemoryOfSmallAwqModelsIsALoadPeak) {
   int flagged = 0;
-  for (const Predictor::Row& row : predictor().rows()) {
+  for (const Predictor::Row& row : shipped_predictor().rows()) {
     if (!row.is_memory_anomaly || !row.published.engine.starts_with("transformers 4.46")) continue;
     Claim made;
     made.placement = row.setup;
@@ -152,13 +150,13 @@ TEST(Explain, WhatDoesNotFitIsSaid) {
   EXPECT_EQ(e.hypotheses.front().id, "does-not-fit");
   EXPECT_TRUE(e.hypotheses.front().fits);
   Claim none = claim("Qwen2.5-7B", "transformers", "bf16", "A100");
-  EXPECT_FALSE(explain_claims(predictor(), {none}));
+  EXPECT_FALSE(explain_claims(shipped_predictor(), {none}));
 }
 
 TEST(Explain, JsonHasItsFields) {
   Claim made = claim("Qwen-14B", "transformers", "bf16", "A800", 20.0);
   made.latency_s = 7.0;
-  const Json json = explain_json(*explain_claims(predictor(), {made}));
+  const Json json = explain_json(*explain_claims(shipped_predictor(), {made}));
   EXPECT_EQ(json.at("schema"), "quench.explain/1");
   const Json& one = json.at("claims").at(0);
   for (const char* key : {"model", "engine", "precision", "device", "latency_s", "verdict",

@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kRepetitions = 5;
 // Nearest to half the bytes is taken.
 constexpr const char* kFewerBits[] = {"bf16", "int8", "int4", "int2_g64"};
-constexpr double kMostBytes = 0.75;
+constexpr double kMostBytesShare = 0.75;
 // Measuring the machine's ceilings once more takes so long.
 constexpr double kCeilings_s = 5.0;
 
@@ -279,7 +279,7 @@ class LiveRun {
       if (!planned) continue;
       const double share = static_cast<double>((*planned)->plan.read_bytes_per_token) / before;
       const double distance = std::fabs(std::log(share / 0.5));
-      if (share > kMostBytes || distance >= best_distance) continue;
+      if (share > kMostBytesShare || distance >= best_distance) continue;
       best = format;
       best_distance = distance;
     }

@@ -5,20 +5,16 @@
 #include <cmath>
 
 #include "measure/analyze/accuracy.h"
+#include "shipped_predictor.h"
 
 namespace quench {
 namespace {
 
-const Predictor& predictor() {
-  static const Predictor loaded = Predictor::load().value();
-  return loaded;
-}
-
 Prediction predict(const std::string& model, const std::string& engine,
                    const std::string& precision, const std::string& device) {
   const Placement setup =
-      predictor().setup(model, engine, precision, find_hardware(device).value()).value();
-  return Predictor::predict(setup, predictor().calibrate(setup, engine));
+      shipped_predictor().setup(model, engine, precision, find_hardware(device).value()).value();
+  return Predictor::predict(setup, shipped_predictor().calibrate(setup, engine));
 }
 
 TEST(MapFit, FindsTheConstantsAndKeepsThePriorWhereDataAreSilent) {
@@ -64,7 +60,7 @@ TEST(Predictor, ModelsLeftOutArePredicted) {
   double transformers = 0.0, vllm = 0.0, memory = 0.0, awq_memory = 0.0;
   int transformers_groups = 0, vllm_groups = 0, memory_groups = 0, awq_groups = 0;
   int64_t rows = 0;
-  for (const AccuracyGroup& group : leave_one_model_out(predictor())) {
+  for (const AccuracyGroup& group : leave_one_model_out(shipped_predictor())) {
     rows += group.num_rows;
     if (group.kind != "plain") continue;
     EXPECT_LE(group.mean_error, 0.08) << group.engine << " " << group.precision;
@@ -93,15 +89,17 @@ TEST(Predictor, ModelsLeftOutArePredicted) {
 }
 
 TEST(Predictor, ThePhysicsIsInTheConstants) {
-  const Placement setup =
-      predictor().setup("Qwen2.5-7B", "vllm", "bf16", find_hardware("A100").value()).value();
-  const PredictorFit vllm = predictor().calibrate(setup, "vLLM 0.6.3");
+  const Placement setup = shipped_predictor()
+                              .setup("Qwen2.5-7B", "vllm", "bf16", find_hardware("A100").value())
+                              .value();
+  const PredictorFit vllm = shipped_predictor().calibrate(setup, "vLLM 0.6.3");
   EXPECT_GT(vllm.constants[kEfficiency], 0.7);
   EXPECT_LT(vllm.constants[kEfficiency], 0.95);
   EXPECT_EQ(vllm.constants[kHostPerLayer], 0.0);
   const Placement eager =
-      predictor().setup("Qwen2.5-7B", "transformers", "bf16", setup.device).value();
-  const PredictorFit transformers = predictor().calibrate(eager, "transformers 4.46.0+FA2.5.8");
+      shipped_predictor().setup("Qwen2.5-7B", "transformers", "bf16", setup.device).value();
+  const PredictorFit transformers =
+      shipped_predictor().calibrate(eager, "transformers 4.46.0+FA2.5.8");
   EXPECT_NEAR(transformers.constants[kHostPerLayer], 0.00087, 0.0001);
   EXPECT_STREQ(Predictor::predict(eager, transformers).step.bound(), "host");
   EXPECT_STREQ(Predictor::predict(setup, vllm).step.bound(), "weights");
@@ -121,9 +119,10 @@ TEST(Predictor, KnowsLessAboutWhatNobodyMeasured) {
 }
 
 TEST(Predictor, MoreBatchMoreTokensAndFewerBitsLessTime) {
-  Placement setup =
-      predictor().setup("Qwen2.5-7B", "vllm", "bf16", find_hardware("A100").value()).value();
-  const PredictorFit calibration = predictor().calibrate(setup, "vllm");
+  Placement setup = shipped_predictor()
+                        .setup("Qwen2.5-7B", "vllm", "bf16", find_hardware("A100").value())
+                        .value();
+  const PredictorFit calibration = shipped_predictor().calibrate(setup, "vllm");
   const double one = Predictor::predict(setup, calibration).decode_tok_s.value;
   setup.batch = 16;
   const Prediction sixteen = Predictor::predict(setup, calibration);

@@ -9,7 +9,7 @@
 namespace quench {
 namespace {
 
-constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
+constexpr double kBytesPerGib = 1024.0 * 1024.0 * 1024.0;
 
 // RFC 4180: fields may be quoted, quotes are doubled.
 std::vector<std::vector<std::string>> split_csv(std::string_view csv) {
@@ -134,7 +134,7 @@ Result<std::vector<PublishedRow>> parse_published(std::string_view csv, const st
     row.devices = whole(text("num_gpus")).value_or(1);
     row.batch = column("batch") ? whole(text("batch")) : std::optional<int64_t>(1);
     row.decode_tok_s = number(text(is_normalised ? "generated_tokens_per_s" : "tokens_per_s"));
-    if (const auto gib = number(text("gpu_mem_gb"))) row.memory_bytes = *gib * kGib;
+    if (const auto gib = number(text("gpu_mem_gb"))) row.memory_bytes = *gib * kBytesPerGib;
     row.note = text("note");
     rows.push_back(std::move(row));
   }

@@ -5,7 +5,7 @@
 namespace quench {
 namespace {
 
-Table example() {
+Table example_table() {
   Table table;
   table.columns = {{"profile", "profile", Align::kLeft},
                    {"speed_tok_s", "speed tok/s", Align::kRight}};
@@ -15,15 +15,15 @@ Table example() {
 }
 
 TEST(Table, TextCountsTerminalColumns) {
-  EXPECT_EQ(example().text(),
+  EXPECT_EQ(example_table().text(),
             "profile   speed tok/s\n"
             "参考             12.3\n"
             "a|b, \"c\"            -\n");
-  EXPECT_TRUE(example().text(true).starts_with("\x1b[1mprofile   speed tok/s\x1b[0m\n"));
+  EXPECT_TRUE(example_table().text(true).starts_with("\x1b[1mprofile   speed tok/s\x1b[0m\n"));
 }
 
 TEST(Table, Markdown) {
-  EXPECT_EQ(example().markdown(),
+  EXPECT_EQ(example_table().markdown(),
             "| profile | speed tok/s |\n"
             "| --- | ---: |\n"
             "| 参考 | 12.3 |\n"
@@ -31,14 +31,14 @@ TEST(Table, Markdown) {
 }
 
 TEST(Table, Csv) {
-  EXPECT_EQ(example().csv(),
+  EXPECT_EQ(example_table().csv(),
             "profile,speed_tok_s\r\n"
             "参考,12.345\r\n"
             "\"a|b, \"\"c\"\"\",\r\n");
 }
 
 TEST(Table, JsonKeepsUnknownAsNull) {
-  const Json json = example().json();
+  const Json json = example_table().json();
   EXPECT_EQ(json[0]["speed_tok_s"], 12.345);
   EXPECT_TRUE(json[1]["speed_tok_s"].is_null());
 }
