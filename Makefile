@@ -80,4 +80,4 @@ install: build  ## install below PREFIX (default /usr/local)
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:  ## remove everything that was built
-	@rm -rf build build-asan build-tsan build-clang build-fuzz dist
+	@rm -rf build build-asan build-tsan build-clang build-fuzz build-lint dist

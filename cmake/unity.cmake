@@ -1,5 +1,5 @@
 # Compiled eight at a time, sources share the parsing of their headers and the instances of their templates: a clean build
-# takes half as long (docs/adding.md). The sanitizer, clang and lint presets compile one by one, so an include that is
+# takes half as long (docs/adding.md). The clang, fuzz and lint presets compile one by one, so an include that is
 # missing here is noticed there.
 set_target_properties(quench_core PROPERTIES UNITY_BUILD_BATCH_SIZE 8)
 # The rows of a table are alike by design, down to the names of their local functions; kernels have flags of their own.
