@@ -1,6 +1,8 @@
 #include "base/cpuinfo.h"
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -15,6 +17,13 @@ bool has_cpuid_bit(unsigned leaf, unsigned subleaf, size_t index, unsigned bit) 
          (words[index] >> bit & 1) != 0;
 }
 
+// Linux keeps the 8 KiB of tile registers from a process until it asks (ARCH_REQ_XCOMP_PERM, since
+// 5.16); one call serves all threads.
+bool may_use_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
 CpuFeatures detect() {
   CpuFeatures features;
   features.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -25,6 +34,9 @@ CpuFeatures detect() {
                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
                     __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16") &&
                     has_cpuid_bit(7, 0, 2, 8 /* GFNI */);
+  features.amx = features.avx512 && has_cpuid_bit(7, 0, 3, 24 /* AMX-TILE */) &&
+                 has_cpuid_bit(7, 0, 3, 25 /* AMX-INT8 */) &&
+                 has_cpuid_bit(7, 0, 3, 22 /* AMX-BF16 */) && may_use_tiles();
   return features;
 }
 

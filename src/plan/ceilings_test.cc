@@ -19,7 +19,7 @@ std::unique_ptr<Device> open(const std::string& isa, int threads = 1) {
 
 std::vector<std::string> levels_here() {
   std::vector<std::string> levels;
-  for (const char* isa : {"ref", "avx2", "avxvnni", "avx512"}) {
+  for (const char* isa : {"ref", "avx2", "avxvnni", "avx512", "amx"}) {
     DeviceOptions options;
     options.isa = isa;
     options.num_threads = 1;

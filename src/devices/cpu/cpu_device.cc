@@ -21,12 +21,14 @@ bool always() { return true; }
 bool has_avx2() { return cpu_features().avx2; }
 bool has_avxvnni() { return cpu_features().avx_vnni; }
 bool has_avx512() { return cpu_features().avx512; }
+bool has_amx() { return cpu_features().amx; }
 
 constexpr IsaLevel kLevels[] = {
     {"ref", always, apply_ref},
     {"avx2", has_avx2, apply_avx2},
     {"avxvnni", has_avxvnni, apply_avxvnni},
     {"avx512", has_avx512, apply_avx512},
+    {"amx", has_amx, apply_amx},
 };
 
 Result<const IsaLevel*> choose_level(const DeviceOptions& options) {

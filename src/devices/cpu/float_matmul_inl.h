@@ -200,12 +200,10 @@ void float_group(const FloatJob& job, int64_t first) {
   }
 }
 
-// The inputs are ready: `x` is [x_rows, k] of W::X. Row groups of all weights together are shared
-// out. Weights that are used once are read half a group at a time: fewer streams side by side are
-// read faster, and two strips still hide the latency of their sums.
-template <class V, class W>
-void float_run(const OpContext& context, const MatmulArgs& a, const void* x) {
-  constexpr int64_t kWidth = V::kVectors * V::kWidth;
+// Groups of kWidth outputs of all weights together are shared out: use(job, first output, the
+// strips' rows of outputs from there in the group) for each of this worker's.
+template <int64_t kWidth, class Use>
+void share_float_jobs(const OpContext& context, const MatmulArgs& a, const void* x, Use use) {
   int64_t total = 0;
   for (int64_t w = 0; w < a.num_weights; ++w) total += (a.weights[w]->n + kWidth - 1) / kWidth;
   const Range range = worker_range(context.worker, total, 1);
@@ -228,21 +226,30 @@ void float_run(const OpContext& context, const MatmulArgs& a, const void* x) {
                             routed ? a.expert_begin[e + 1] : a.m};
       if (job.token_begin >= job.token_end) continue;
       for (int64_t group = begin; group < end; ++group) {
-        int64_t first = group * kWidth;
-        if (first + kWidth <= padded) {
-          if (job.token_end - job.token_begin > V::kTileTokens) {
-            float_group<V, W, V::kVectors>(job, first);
-          } else {
-            float_group<V, W, V::kVectors / 2>(job, first);
-            float_group<V, W, V::kVectors / 2>(job, first + kWidth / 2);
-          }
-          continue;
-        }
-        for (; first < padded; first += kStripRows)
-          float_group<V, W, kStripRows / V::kWidth>(job, first);
+        const int64_t first = group * kWidth;
+        use(job, first, padded - first < kWidth ? padded - first : kWidth);
       }
     }
   }
+}
+
+// The inputs are ready: `x` is [x_rows, k] of W::X. Weights that are used once are read half a
+// group at a time: fewer streams side by side are read faster, and two strips still hide the
+// latency of their sums.
+template <class V, class W>
+void float_run(const OpContext& context, const MatmulArgs& a, const void* x) {
+  constexpr int64_t kWidth = V::kVectors * V::kWidth;
+  share_float_jobs<kWidth>(context, a, x, [](const FloatJob& job, int64_t first, int64_t rows) {
+    if (rows < kWidth) {
+      for (int64_t done = 0; done < rows; done += kStripRows)
+        float_group<V, W, kStripRows / V::kWidth>(job, first + done);
+    } else if (job.token_end - job.token_begin > V::kTileTokens) {
+      float_group<V, W, V::kVectors>(job, first);
+    } else {
+      float_group<V, W, V::kVectors / 2>(job, first);
+      float_group<V, W, V::kVectors / 2>(job, first + kWidth / 2);
+    }
+  });
 }
 
 inline int64_t no_scratch(int64_t, int64_t) { return 0; }

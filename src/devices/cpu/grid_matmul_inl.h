@@ -266,6 +266,20 @@ struct UnpackedKind {
   float factor;  // of the activation scales
 };
 
+// One token's sums of one unit, scaled into acc: kVectors vectors each, and of scales and zeros.
+template <class V, bool kWide, int kVectors>
+inline __attribute__((always_inline)) void drain_token(const UnpackedKind& kind,
+                                                       const float* scales, const int32_t* zeros,
+                                                       int32_t x_sum, float x_scale,
+                                                       const int32_t* sums, float* acc) {
+  for (int v = 0; v < kVectors; ++v) {
+    const int64_t at = v * V::kWidth;
+    const typename V::I zero = kind.zero_points ? V::load_int(zeros + at) : V::set32(kind.zero);
+    V::store(acc + at, drain<V, kWide>(V::load_int(sums + at), kind.zero_points, zero, kind.zero,
+                                       x_sum, V::load(scales + at), x_scale, V::load(acc + at)));
+  }
+}
+
 // acc (in memory, [kTokens][kVectors * kLanes]) += the unpacked units [begin, end).
 template <class V, bool kWide, int kTokens, int kVectors>
 void unpacked_tile(const UnpackedKind& kind, const GridLayout& layout, const Unpacked<V>& weights,
@@ -287,14 +301,8 @@ void unpacked_tile(const UnpackedKind& kind, const GridLayout& layout, const Unp
       x[t] += count * kBlock;
       const int32_t x_sum = unit_sum(tokens[t], first, count);
       const float x_scale = tokens[t].scales[unit / units_per_x] * kind.factor;
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t at = (t * kVectors + v) * V::kWidth;
-        const typename V::I zero =
-            kind.zero_points ? V::load_int(zeros + v * V::kWidth) : V::set32(kind.zero);
-        V::store(acc + at,
-                 drain<V, kWide>(V::load_int(sums + at), kind.zero_points, zero, kind.zero, x_sum,
-                                 V::load(scales + v * V::kWidth), x_scale, V::load(acc + at)));
-      }
+      const int64_t at = t * kVectors * V::kWidth;
+      drain_token<V, kWide, kVectors>(kind, scales, zeros, x_sum, x_scale, sums + at, acc + at);
     }
   }
 }

@@ -104,6 +104,23 @@ void rest_tile(int64_t count, const UnpackedKind& kind, const GridLayout& layout
   }
 }
 
+// All tokens of a block against the unpacked units [begin, end). A level with a matrix unit
+// specializes it.
+template <class V, bool kWide, int kVectors>
+struct UnpackedProduct {
+  static void run(int64_t num_tokens, const UnpackedKind& kind, const GridLayout& layout,
+                  const Unpacked<V>& weights, int64_t begin, int64_t end, const Token* tokens,
+                  float* acc) {
+    constexpr int64_t kLanes = kVectors * V::kWidth;
+    int64_t t = 0;
+    for (; t + V::kTileTokens <= num_tokens; t += V::kTileTokens)
+      unpacked_tile<V, kWide, V::kTileTokens, kVectors>(kind, layout, weights, begin, end,
+                                                        tokens + t, acc + t * kLanes);
+    rest_tile<V, kWide, kVectors>(num_tokens - t, kind, layout, weights, begin, end, tokens + t,
+                                  acc + t * kLanes);
+  }
+};
+
 template <class V, class C, int kVectors>
 void many_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t first,
                 int64_t count, int64_t token_begin, int64_t token_end) {
@@ -120,12 +137,8 @@ void many_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t 
   for (int64_t begin = 0; begin < layout.units; begin += step) {
     const int64_t end = begin + step < layout.units ? begin + step : layout.units;
     unpack_units<V, C, kVectors>(codes, *job.weight->format, rows, begin, end, weights);
-    int64_t t = 0;
-    for (; t + V::kTileTokens <= num_tokens; t += V::kTileTokens)
-      unpacked_tile<V, C::kWide, V::kTileTokens, kVectors>(kind, layout, weights, begin, end,
-                                                           tokens + t, acc + t * kWidth);
-    rest_tile<V, C::kWide, kVectors>(num_tokens - t, kind, layout, weights, begin, end, tokens + t,
-                                     acc + t * kWidth);
+    UnpackedProduct<V, C::kWide, kVectors>::run(num_tokens, kind, layout, weights, begin, end,
+                                                tokens, acc);
   }
   for (int64_t t = 0; t < num_tokens; ++t)
     put_outputs<V>(job, token_begin + t, first, count, acc + t * kWidth);

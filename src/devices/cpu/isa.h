@@ -35,5 +35,6 @@ void apply_ref(CpuTable& table);
 void apply_avx2(CpuTable& table);
 void apply_avxvnni(CpuTable& table);
 void apply_avx512(CpuTable& table);
+void apply_amx(CpuTable& table);
 
 }  // namespace quench

@@ -2,6 +2,7 @@
 // rounded to bf16 once per call; the others: FMA on f32 inputs.
 #include "devices/cpu/avx512/avx512.h"
 #include "devices/cpu/avx512/vec.h"
+#include "devices/cpu/bf16_input_inl.h"
 #include "devices/cpu/float_matmul_inl.h"
 
 namespace quench::avx512 {
@@ -23,30 +24,8 @@ struct Bf16Dot {
   }
 };
 
-// [rows, k], rows rounded up to a cache line in all.
-int64_t bf16_input_bytes(int64_t rows, int64_t k) { return round_to_line(rows * k * 2); }
-
 void run_bf16(const OpContext& context, const MatmulArgs& a) {
-  auto* x = reinterpret_cast<uint16_t*>(context.scratch);
-  const int64_t count = a.x_rows * a.weights[0]->k;
-  const Range range = worker_range(context.worker, count, 32);
-  for (int64_t i = range.begin; i < range.end; i += 32) {
-    if (i + 32 <= range.end) {
-      const __m512bh pair =
-          _mm512_cvtne2ps_pbh(_mm512_loadu_ps(a.x + i + 16), _mm512_loadu_ps(a.x + i));
-      Vec::store_int(x + i, reinterpret_cast<__m512i>(pair));
-      continue;
-    }
-    const auto mask = static_cast<__mmask16>((1u << (range.end - i) % 16) - 1);
-    const bool two = range.end - i >= 16;
-    const __m512 low = two ? _mm512_loadu_ps(a.x + i) : _mm512_maskz_loadu_ps(mask, a.x + i);
-    const __m512 high = two ? _mm512_maskz_loadu_ps(mask, a.x + i + 16) : _mm512_setzero_ps();
-    const __m512bh pair = _mm512_cvtne2ps_pbh(high, low);
-    _mm512_mask_storeu_epi16(x + i, (__mmask32{1} << (range.end - i)) - 1,
-                             reinterpret_cast<__m512i>(pair));
-  }
-  context.worker.wait();
-  float_run<Vec, Bf16Dot>(context, a, x);
+  float_run<Vec, Bf16Dot>(context, a, round_input(context, a));
 }
 
 template <template <class> class Weights>
