@@ -41,15 +41,6 @@ struct HostWeight {
   std::vector<std::vector<double>> squares;  // of each expert: [k], sum over rows of w^2
 };
 
-void fill_trellis(uint64_t seed, QuantizedTensor& tensor) {
-  const Planes planes = tensor.planes();
-  const int64_t bytes = tensor.format().plane_bytes(0, tensor.rows(), tensor.cols());
-  for (int64_t i = 0; i < bytes; ++i)
-    planes[0][i] = static_cast<std::byte>(random_bits(seed, static_cast<uint64_t>(i)));
-  for (int64_t r = 0; r < tensor.rows(); ++r)
-    store<uint16_t>(planes[1] + 2 * r, f32_to_f16(4e-4f * static_cast<float>(r % 7)));
-}
-
 HostWeight make_weight(const Format& format, int64_t n, int64_t k, int64_t num_experts, bool bias) {
   HostWeight weight{&format, n, k, {}, {}, {}};
   const auto seed = static_cast<uint64_t>(n * 100000 + k);
@@ -59,7 +50,7 @@ HostWeight make_weight(const Format& format, int64_t n, int64_t k, int64_t num_e
     const std::vector<float> values = awkward_rows(seed + static_cast<uint64_t>(e), n, k, 0.02f);
     QuantizedTensor& encoded = weight.experts.emplace_back(format, n, k);
     if (format.trellis != nullptr) {  // any bytes are codes, and finding good ones takes long
-      fill_trellis(seed + static_cast<uint64_t>(e), encoded);
+      fill_random_trellis(seed + static_cast<uint64_t>(e), encoded);
     } else {
       format.encode_rows(values.data(), n, k, encoded.planes());
     }

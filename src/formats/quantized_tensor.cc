@@ -1,6 +1,9 @@
 #include "formats/quantized_tensor.h"
 
+#include "base/bytes.h"
 #include "base/check.h"
+#include "base/float16.h"
+#include "base/random.h"
 
 namespace quench {
 
@@ -19,6 +22,15 @@ ConstPlanes QuantizedTensor::planes() const {
   ConstPlanes result{};
   for (size_t p = 0; p < result.size(); ++p) result[p] = planes_[p];
   return result;
+}
+
+void fill_random_trellis(uint64_t seed, QuantizedTensor& tensor) {
+  const Planes planes = tensor.planes();
+  const int64_t bytes = tensor.format().plane_bytes(0, tensor.rows(), tensor.cols());
+  for (int64_t i = 0; i < bytes; ++i)
+    planes[0][i] = static_cast<std::byte>(random_bits(seed, static_cast<uint64_t>(i)));
+  for (int64_t r = 0; r < tensor.rows(); ++r)
+    store<uint16_t>(planes[1] + 2 * r, f32_to_f16(4e-4f * static_cast<float>(r % 7)));
 }
 
 }  // namespace quench

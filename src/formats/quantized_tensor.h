@@ -29,4 +29,8 @@ class QuantizedTensor {
   Planes planes_{};
 };
 
+// A trellis format's codes by chance: any bytes are codes, and finding good ones takes long. Scales
+// vary a little from row to row.
+void fill_random_trellis(uint64_t seed, QuantizedTensor& tensor);
+
 }  // namespace quench

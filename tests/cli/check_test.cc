@@ -29,6 +29,26 @@ TEST(CliCheck, JsonHasTheSameRows) {
   EXPECT_GT(cases, 100);
 }
 
+TEST(CliCheck, TimesSayWhichShareOfTheLimitAKernelReaches) {
+  const Output output =
+      quench({"check", "--time", "--format", "int4", "--format", "q4_k", "--json"});
+  ASSERT_EQ(output.status, 0) << output.err;
+  const Json json = Json::parse(output.out);
+  EXPECT_EQ(json.at("schema"), "quench.kernel_times/1");
+  ASSERT_EQ(json.at("kernels").size(), 2u);
+  for (const Json& row : json.at("kernels")) {
+    EXPECT_GT(row.at("decode_gb_s"), 0.0) << row;
+    EXPECT_GT(row.at("decode_share"), 0.0) << row;
+    // 4.1 to 4.5 bits for each of the 4096 columns of whole rows.
+    EXPECT_EQ(row.at("packed_bytes").get<int64_t>() % 1024, 0) << row;
+  }
+}
+
+TEST(CliCheck, AFormatIsForTimesOnly) {
+  expect_error(quench({"check", "--format", "int4"}), {"--time"});
+  expect_error(quench({"check", "--time", "--format", "int99"}), {"int99"});
+}
+
 TEST(CliCheck, AnUnknownLevelListsTheKnownOnes) {
   expect_error(quench({"check", "--isa", "sse9"}), {"\"sse9\"", "ref"});
 }

@@ -1,0 +1,160 @@
+#include "plan/kernel_times.h"
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "formats/quantized_tensor.h"
+
+namespace quench {
+namespace {
+
+constexpr int64_t kInputs = 4096;
+constexpr int64_t kPrefillOutputs = 1024;
+constexpr int64_t kPrefillTokens = 256;
+constexpr int kRepetitions = 7;
+// A kernel that multiplies slower than this per thread is not asked for a prefill.
+constexpr double kSlowGopS = 2.0;
+constexpr double kOps = 2.0 * static_cast<double>(kPrefillOutputs * kInputs);  // of one token
+
+Rate rate(std::vector<double> rates) {
+  std::sort(rates.begin(), rates.end());
+  return {rates.back(), rates[rates.size() / 2]};
+}
+
+// A random matrix [n, kInputs], packed for a kernel.
+class RandomWeight {
+ public:
+  static Result<RandomWeight> make(Device& device, const MatmulKernel& kernel, const Format& format,
+                                   int64_t n) {
+    RandomWeight made;
+    made.weight_.kernel = &kernel;
+    made.weight_.format = &format;
+    made.weight_.n = n;
+    made.weight_.k = kInputs;
+    made.weight_.packed_bytes = kernel.packed_bytes(format, n, kInputs);
+    QUENCH_TRY(made.buffer_, device.allocate(made.weight_.packed_bytes));
+    made.weight_.packed = made.buffer_.data();
+    // The same rows again and again: no kernel is the faster for it.
+    QuantizedTensor rows(format, kPackRows, kInputs);
+    if (format.trellis != nullptr) {
+      fill_random_trellis(1, rows);
+    } else {
+      std::vector<float> values(static_cast<size_t>(kPackRows * kInputs));
+      for (size_t i = 0; i < values.size(); ++i)
+        values[i] = static_cast<float>(random_uniform(1, i)) - 0.5f;
+      format.encode_rows(values.data(), kPackRows, kInputs, rows.planes());
+    }
+    const Tensor source = {&format, kPackRows, kInputs, std::as_const(rows).planes()};
+    device.run([&](const OpContext& context) {
+      const Range range = worker_range(context.worker, n / kPackRows, 1);
+      for (int64_t block = range.begin; block < range.end; ++block)
+        kernel.pack(source, n, block * kPackRows, made.weight_.packed);
+    });
+    return made;
+  }
+
+  const Weight& weight() const { return weight_; }
+
+ private:
+  Weight weight_;
+  Buffer buffer_;
+};
+
+// Seconds of m tokens, each time once; the first time does not count.
+Result<std::vector<double>> time_tokens(Device& device, const Weight& weight, int64_t m,
+                                        int repetitions) {
+  const int64_t scratch_bytes = std::max<int64_t>(weight.kernel->scratch_bytes(m, weight.k), 64);
+  QUENCH_TRY(const Buffer scratch, device.allocate(scratch_bytes));
+  QUENCH_TRY(const Buffer x, device.allocate(m * weight.k * 4));
+  QUENCH_TRY(const Buffer y, device.allocate(m * weight.n * 4));
+  std::vector<float> inputs(static_cast<size_t>(m * weight.k));
+  for (size_t i = 0; i < inputs.size(); ++i)
+    inputs[i] = static_cast<float>(random_uniform(2, i)) - 0.5f;
+  device.upload(x.data(), reinterpret_cast<const std::byte*>(inputs.data()), x.size_bytes());
+  const Weight* const weights[] = {&weight};
+  float* const outputs[] = {reinterpret_cast<float*>(y.data())};
+  const MatmulArgs args = {
+      reinterpret_cast<const float*>(x.data()), weights, outputs, 1, m, m, nullptr, nullptr};
+  std::vector<double> seconds;
+  for (int i = 0; i <= repetitions; ++i) {
+    const double start_s = now_s();
+    device.run([&](OpContext context) {
+      context.scratch = scratch.data();
+      weight.kernel->run(context, args);
+    });
+    if (i > 0) seconds.push_back(std::max(now_s() - start_s, 1e-9));
+  }
+  return seconds;
+}
+
+Rate rate_of(double amount, const std::vector<double>& seconds) {
+  std::vector<double> rates;
+  for (const double one_s : seconds) rates.push_back(amount / one_s / 1e9);
+  return rate(std::move(rates));
+}
+
+// Rows of a matrix that is larger than the last cache, so that one token reads it from memory.
+int64_t outputs_beyond_caches(const MatmulKernel& kernel, const Format& format,
+                              const Ceilings& ceilings) {
+  int64_t cache_bytes = 0;  // the last bounded level is the last cache
+  for (const ReadCeiling& read : ceilings.read)
+    cache_bytes = std::max(cache_bytes, read.up_to_bytes);
+  const int64_t bytes = std::clamp(2 * cache_bytes, int64_t{32} << 20, int64_t{256} << 20);
+  return std::max<int64_t>(bytes / kernel.packed_bytes(format, kPackRows, kInputs), 8) * kPackRows;
+}
+
+// Decoding by `decode`, which may be `prefill` itself.
+Result<void> time_kernel(Device& device, const Ceilings& ceilings, const RandomWeight& decode,
+                         const RandomWeight* prefill, KernelTime& time) {
+  const Weight& weight = decode.weight();
+  time.n = weight.n;
+  time.k = weight.k;
+  time.packed_bytes = weight.packed_bytes;
+  QUENCH_TRY(const auto decode_s, time_tokens(device, weight, 1, kRepetitions));
+  time.decode_gb_s = rate_of(static_cast<double>(weight.packed_bytes), decode_s);
+  time.decode_share =
+      time.decode_gb_s.median / ceilings.for_working_set(weight.packed_bytes).read_gb_s.best;
+  if (prefill == nullptr) return {};
+  time.prefill_tokens = kPrefillTokens;
+  QUENCH_TRY(const auto prefill_s,
+             time_tokens(device, prefill->weight(), kPrefillTokens, kRepetitions));
+  time.prefill_gop_s = rate_of(kOps * kPrefillTokens, prefill_s);
+  time.prefill_share = time.prefill_gop_s.median / ceilings.peak(weight.kernel->arithmetic).best;
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<KernelTime>> time_kernels(
+    Device& device, const Ceilings& ceilings, const std::vector<const Format*>& formats,
+    const std::function<bool(size_t, size_t, const std::string&)>& progress) {
+  std::vector<KernelTime> times;
+  for (size_t i = 0; i < formats.size(); ++i) {
+    const Format& format = *formats[i];
+    if (!format.fits(kPackRows, kInputs)) continue;
+    if (format.encode == nullptr && format.trellis == nullptr) continue;
+    if (!progress(i, formats.size(), format.name))
+      return fail(ErrorCode::kCancelled, "Stopped before {} was timed.", format.name);
+    const MatmulKernel& kernel = choose_kernel(device, format, kPrefillOutputs, kInputs);
+    KernelTime& time = times.emplace_back();
+    time.format = format.name;
+    time.kernel = kernel.name;
+    QUENCH_TRY(const RandomWeight small,
+               RandomWeight::make(device, kernel, format, kPrefillOutputs));
+    // Slow kernels get little to do: a few looks tell.
+    QUENCH_TRY(const auto look_s, time_tokens(device, small.weight(), 1, 3));
+    if (kOps / *std::min_element(look_s.begin(), look_s.end()) / 1e9 <
+        kSlowGopS * device.num_workers()) {
+      QUENCH_TRY_VOID(time_kernel(device, ceilings, small, nullptr, time));
+      continue;
+    }
+    QUENCH_TRY(const RandomWeight large,
+               RandomWeight::make(device, kernel, format,
+                                  outputs_beyond_caches(kernel, format, ceilings)));
+    QUENCH_TRY_VOID(time_kernel(device, ceilings, large, &small, time));
+  }
+  return times;
+}
+
+}  // namespace quench
