@@ -16,7 +16,7 @@ configure = @log=$$(cmake --preset release -DQUENCH_WERROR=$(WERROR) $(1) 2>&1) 
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build demo test check lint format asan tsan fuzz bench-peers dist install clean
+.PHONY: help build demo test check lint format asan tsan fuzz bench-peers bench-compare dist install clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-peers: build  ## time quench beside llama.cpp, which is downloaded and com
 	@tools/peers/setup.sh $(PEERS)
 	@python3 tools/peers/bench_peers.py --quench $(BUILD)/quench --dir $(PEERS) $(ARGS)
 
+bench-compare: build  ## time this tree beside an earlier revision, BASE=rev (default HEAD~1): a loss over 3 % fails
+	@python3 tools/bench_compare.py $(or $(BASE),HEAD~1) $(ARGS)
+
 dist: build  ## one archive under dist/ that runs on other x86-64 machines with nothing installed
 	@tools/setup.sh dist
 	@tools/make_dist.sh
@@ -80,4 +83,4 @@ install: build  ## install below PREFIX (default /usr/local)
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:  ## remove everything that was built
-	@rm -rf build build-asan build-tsan build-clang build-fuzz build-lint dist
+	@rm -rf build build-base build-asan build-tsan build-clang build-fuzz build-lint dist
