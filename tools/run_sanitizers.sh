@@ -9,7 +9,9 @@ presets=("$@")
 if [ ${#presets[@]} -eq 0 ]; then presets=(asan tsan); fi
 
 # A finding ends the test with its own exit status and shows where the memory came from.
-export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:check_initialization_order=1
+# Use after return is not looked for: GCC 12.2 places those frames at less than the 64 bytes that it promises to its own
+# vector stores, and the kernels crash (GCC bug 110027).
+export ASAN_OPTIONS=detect_stack_use_after_return=0:strict_string_checks=1:check_initialization_order=1
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
