@@ -135,5 +135,21 @@ TEST_F(CliAnalyze, ExplainsARunHere) {
                      {"--layers"});
 }
 
+TEST_F(CliAnalyze, ComparesTwoModelsHere) {
+  const std::string model = copy_tiny_model(cache_.scratch());
+  const Output live =
+      quench({"compare", model, model, "--live", "--format-b", "int4_g32", "--threads", "1",
+              "--prompt", "8", "--depth", "4", "--pairs", "2", "--isa", "ref", "--json"});
+  ASSERT_EQ(live.status, 0) << live.err;
+  const Json json = *parse_json(live.out, "stdout");
+  expect_documented(documented("quench.compare/1"), json);
+  EXPECT_EQ(json.at("live").at("tests").size(), 2u);
+  EXPECT_NE(json.at("b").get<std::string>().find("int4_g32"), std::string::npos);
+  expect_error(quench({"compare", model, "no/such/model", "--live"}), {"no/such/model"});
+  expect_error(quench({"compare", model, model, "--live", "--format-a", "int99"}), {"int99"});
+  expect_usage_error(quench({"compare", "a.json", "b.json", "--pairs", "3"}),
+                     {"--pairs", "--live"});
+}
+
 }  // namespace
 }  // namespace quench
