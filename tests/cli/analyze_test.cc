@@ -151,5 +151,19 @@ TEST_F(CliAnalyze, ComparesTwoModelsHere) {
                      {"--pairs", "--live"});
 }
 
+TEST_F(CliAnalyze, ExplainsWhatTwoModelsLose) {
+  const std::string model = copy_tiny_model(cache_.scratch());
+  const Output both =
+      quench({"explain", model, "--with", model, "--with-format", "int8", "--isa", "ref",
+              "--threads", "1", "--prompt", "8", "--depth", "4", "--budget", "1", "--json"});
+  ASSERT_EQ(both.status, 0) << both.err;
+  const Json json = *parse_json(both.out, "stdout");
+  expect_documented(documented("quench.explain/1", "together"), json);
+  EXPECT_EQ(json.at("together").at("models").at(1).at("format"), "int8");
+  EXPECT_NE(both.err.find("predicted"), std::string::npos);
+  expect_error(quench({"explain", model, "--with", "no/such/model"}), {"no/such/model"});
+  expect_usage_error(quench({"explain", model, "--with-format", "int8"}), {"--with"});
+}
+
 }  // namespace
 }  // namespace quench
