@@ -9,7 +9,9 @@
 #include "measure/analyze/explain.h"
 #include "measure/analyze/live.h"
 #include "measure/analyze/quantity.h"
+#include "measure/analyze/score.h"
 #include "measure/analyze/together.h"
+#include "measure/records.h"
 
 namespace quench {
 namespace {
@@ -132,10 +134,11 @@ Result<void> explain_run(const ExplainFlags& flags) {
   const auto report = explain_here(std::move(options));
   line.clear();
   if (!report) return tl::unexpected(report.error());
+  const std::string scores = score_text({measurement_of(*report, utc_time())});
   if (flags.json) {
     print_json(live_json(*report));
   } else {
-    std::fputs(live_text(*report).c_str(), stdout);
+    std::fputs((live_text(*report) + scores).c_str(), stdout);
   }
   return {};
 }

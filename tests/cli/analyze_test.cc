@@ -165,5 +165,31 @@ TEST_F(CliAnalyze, ExplainsWhatTwoModelsLose) {
   expect_usage_error(quench({"explain", model, "--with-format", "int8"}), {"--with"});
 }
 
+TEST_F(CliAnalyze, PredictionsAreScored) {
+  const OwnData data;
+  const std::string model = copy_tiny_model(cache_.scratch());
+  const Output nothing = quench({"history", "predictions"});
+  EXPECT_NE(nothing.out.find("No prediction"), std::string::npos) << nothing.err;
+  const Output plan = quench({"plan", model, "--prompt", "16", "--output", "8"});
+  ASSERT_EQ(plan.status, 0) << plan.err;
+  EXPECT_NE(plan.out.find("quench history predictions"), std::string::npos);
+  EXPECT_NE(quench({"history", "predictions"}).out.find("1 predictions wait"), std::string::npos);
+  const Output bench =
+      quench({"bench", model, "--pp", "16", "--tg", "4", "--depth", "0,16", "--repetitions", "2"});
+  ASSERT_EQ(bench.status, 0) << bench.err;
+  EXPECT_NE(bench.out.find("first token"), std::string::npos) << bench.out;
+  const Output scores = quench({"history", "predictions", "--json"});
+  ASSERT_EQ(scores.status, 0) << scores.err;
+  const Json json = *parse_json(scores.out, "stdout");
+  expect_documented(documented("quench.scores/1"), json);
+  EXPECT_EQ(json.at("scores").size(), 3u);  // one prompt, decoding at two depths
+  EXPECT_EQ(json.at("unscored"), 0);
+  EXPECT_NE(quench({"history", "predictions"}).out.find("mean error"), std::string::npos);
+  // Another format is another thing.
+  const Output other =
+      quench({"bench", model, "--format", "int8", "--pp", "16", "--repetitions", "1"});
+  EXPECT_EQ(other.out.find("Predicted"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace quench
