@@ -126,7 +126,7 @@ TEST_F(PredictionsTest, AnOldHistoryIsUpgradedWithWhatIsInIt) {
     ASSERT_EQ(history->list({})->size(), 1u) << again;
     EXPECT_EQ(history->list({})->front().model, "demo");
     EXPECT_EQ(history->get("m1")->at("id"), "m1");
-    EXPECT_TRUE(history->scores({})->empty());
+    EXPECT_EQ(history->scores({})->size(), again ? 1u : 0u);
     ASSERT_TRUE(history->keep_scores({score_of("m1", "tpot_s", 0.01)}));
     EXPECT_EQ(history->scores({})->size(), 1u);
     EXPECT_TRUE(history->check());

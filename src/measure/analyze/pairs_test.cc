@@ -64,7 +64,9 @@ TEST(Pairs, TheSmallestDifferenceIsWhatSoManyPairsAreNeededFor) {
   const PairSpread spread = {.log_sd = 0.04, .outlier_share = 0.05};
   const auto difference = smallest_paired_difference(spread, 20, 0.01);
   ASSERT_TRUE(difference);
-  EXPECT_EQ(pairs_needed(spread, *difference, 0.01), 20);
+  // Wins are whole numbers: some smaller numbers of pairs find it too.
+  EXPECT_LE(*pairs_needed(spread, *difference, 0.01), 20);
+  EXPECT_GT(*pairs_needed(spread, 0.7 * *difference, 0.01), 20);
   EXPECT_FALSE(smallest_paired_difference(spread, 7, 0.01));  // 2 / 2^7 > 0.01
   EXPECT_FALSE(smallest_paired_difference(spread, 0, 0.01));
   // More scatter, a larger difference.
