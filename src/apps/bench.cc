@@ -6,6 +6,7 @@
 #include "apps/options.h"
 #include "apps/progress.h"
 #include "apps/verbs.h"
+#include "measure/analyze/score.h"
 #include "measure/bench_record.h"
 #include "measure/grid.h"
 #include "measure/history.h"
@@ -57,6 +58,8 @@ Result<void> bench_grid(BenchFlags& flags) {
   const auto grid = run_grid(options);
   line.clear();
   if (!grid) return tl::unexpected(grid.error());
+  const std::string scores =
+      flags.no_history ? std::string() : score_text(measurements_of(*grid, utc_time()));
   if (flags.json) {
     std::fputs(json_text(grid_json(*grid)).c_str(), stdout);
   } else if (flags.csv) {
@@ -71,6 +74,7 @@ Result<void> bench_grid(BenchFlags& flags) {
                 grid->isa.c_str(), grid->threads,
                 fmt::format("{}", fmt::join(grid->kernels, ", ")).c_str());
     std::fputs(grid_table(*grid).text(stdout_takes_style()).c_str(), stdout);
+    if (!scores.empty()) std::printf("\n%s", scores.c_str());
   }
   return {};
 }
@@ -94,6 +98,10 @@ void keep(const Json& record, bool is_quiet) {
     std::fprintf(stderr, "quench: %s\n", kept.error().message.c_str());
   } else if (!is_quiet) {
     std::printf("Kept as %s (quench history).\n", record["id"].get<std::string>().c_str());
+  }
+  if (const auto measurement = measurement_of(record)) {
+    const std::string scores = score_text({*measurement});
+    if (!is_quiet) std::fputs(scores.c_str(), stdout);
   }
 }
 
@@ -198,7 +206,7 @@ void add_protocol_options(CLI::App& verb, BenchFlags& flags) {
   keep_option(verb.add_flag("--cached-ceilings", options.cached_ceilings,
                             "Take the machine's ceilings of the last day instead of measuring"));
   keep_option(verb.add_option("--label", options.label, "A name for the record"));
-  keep_option(verb.add_flag("--no-history", flags.no_history, "Do not keep the record"));
+  verb.add_flag("--no-history", flags.no_history, "Do not keep the record, nor score predictions");
 }
 
 void add_server_options(CLI::App& verb, BenchFlags& flags) {

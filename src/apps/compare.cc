@@ -1,9 +1,11 @@
-// quench compare: two records side by side, and what the difference is made of.
+// quench compare: two records side by side, or two models measured here in turns, and what the
+// difference is made of.
 #include <cstdio>
 
 #include "apps/options.h"
+#include "apps/progress.h"
 #include "apps/verbs.h"
-#include "measure/analyze/compare.h"
+#include "measure/analyze/live_compare.h"
 
 namespace quench {
 namespace {
@@ -11,17 +13,65 @@ namespace {
 constexpr const char* kCompareExamples = R"~(Examples:
   quench compare before.json after.json
   quench compare laptop.json server.json --json
+  quench compare demo demo --live --format-b int8       two models here, in turns
+  quench compare Qwen2.5-7B Qwen2.5-14B --live --random-weights --layers 2 --format int4_g128
   quench compare --typed mine.json > mine.record.json)~";
+
+// What one side has instead of what both have.
+struct SideFlags {
+  std::string format, isa;
+  std::optional<int> threads;
+};
 
 struct CompareFlags {
   std::string a, b, typed;
   double alpha = 0.01;
   std::string output = "text";
+  bool live = false;
+  LiveCompareOptions options;
+  SessionOptions both;
+  SideFlags side_a, side_b;
+  std::vector<const CLI::Option*> live_only;
 };
 
 Result<Json> read_record(const std::string& path) {
   QUENCH_TRY(const Json json, read_json_file(path));
   return to_record(json, path);
+}
+
+Result<SessionOptions> session_of(const SessionOptions& both, const std::string& model,
+                                  const SideFlags& side) {
+  SessionOptions session = both;
+  session.model = model;
+  if (!side.format.empty()) {
+    session.format.clear();
+    QUENCH_TRY(session, session_for_profile(session, side.format));
+  }
+  if (!side.isa.empty()) session.device_options.isa = side.isa;
+  if (side.threads) session.device_options.num_threads = *side.threads;
+  return session;
+}
+
+Result<Comparison> compare_here(const CompareFlags& flags) {
+  install_interrupt_flag();
+  LiveCompareOptions options = flags.options;
+  QUENCH_TRY(options.a, session_of(flags.both, flags.a, flags.side_a));
+  QUENCH_TRY(options.b, session_of(flags.both, flags.b, flags.side_b));
+  options.alpha = flags.alpha;
+  options.stop = &interrupt_flag();
+  ProgressLine line(true);
+  options.progress = [&](const std::string& stage, int64_t done, int64_t total) {
+    line.show(stage, done, total);
+  };
+  auto comparison = compare_live(options);
+  line.clear();
+  return comparison;
+}
+
+Result<Comparison> compare_files(const CompareFlags& flags) {
+  QUENCH_TRY(const Json a, read_record(flags.a));
+  QUENCH_TRY(const Json b, read_record(flags.b));
+  return compare_records(a, b, flags.alpha);
 }
 
 Result<void> compare(const CompareFlags& flags) {
@@ -31,10 +81,9 @@ Result<void> compare(const CompareFlags& flags) {
     return {};
   }
   if (flags.a.empty() || flags.b.empty())
-    return fail(ErrorCode::kInvalidArgument, "Name two records: quench compare A.json B.json.");
-  QUENCH_TRY(const Json a, read_record(flags.a));
-  QUENCH_TRY(const Json b, read_record(flags.b));
-  QUENCH_TRY(const Comparison comparison, compare_records(a, b, flags.alpha));
+    return fail(ErrorCode::kInvalidArgument,
+                "Name two records, quench compare A.json B.json, or two models with --live.");
+  QUENCH_TRY(const Comparison comparison, flags.live ? compare_here(flags) : compare_files(flags));
   if (flags.output == "json") {
     print_json(comparison_json(comparison));
   } else if (flags.output == "csv") {
@@ -47,14 +96,64 @@ Result<void> compare(const CompareFlags& flags) {
   return {};
 }
 
+void add_live_options(CLI::App& verb, CompareFlags& flags) {
+  auto of_live = [&](CLI::Option* option) {
+    flags.live_only.push_back(option->group("Two models here (--live)"));
+    return option;
+  };
+  LiveCompareOptions& options = flags.options;
+  SessionOptions& both = flags.both;
+  of_live(verb.add_flag("--random-weights", both.random_weights,
+                        "Seeded random weights; A and B may then be official names"));
+  of_live(verb.add_option("--layers", both.num_layers,
+                          "Cut both to so many layers; needs --random-weights"))
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 16));
+  of_live(verb.add_option("--format", both.format, "Format of both (quench list formats)"));
+  of_live(verb.add_option("--threads", both.device_options.num_threads,
+                          "Threads of both; 0: the CPUs this process may use"))
+      ->check(CLI::Range(0, 1024));
+  of_live(verb.add_option("--isa", both.device_options.isa, "CPU instruction-set level of both"));
+  struct SideNames {
+    const char *format, *threads, *isa, *side;
+    SideFlags* flags;
+  };
+  for (const SideNames& names :
+       {SideNames{"--format-a", "--threads-a", "--isa-a", "A", &flags.side_a},
+        SideNames{"--format-b", "--threads-b", "--isa-b", "B", &flags.side_b}}) {
+    const std::string of_side = std::string(" of ") + names.side;
+    of_live(verb.add_option(names.format, names.flags->format,
+                            "Format, or recipe or recipe file," + of_side));
+    of_live(verb.add_option(names.threads, names.flags->threads, "Threads" + of_side))
+        ->check(CLI::Range(1, 1024));
+    of_live(verb.add_option(names.isa, names.flags->isa, "Level" + of_side));
+  }
+  constexpr int64_t kLongest = int64_t{1} << 20;
+  of_live(verb.add_option("--prompt", options.lengths.prompt_tokens, "Tokens of the prompt"))
+      ->check(CLI::Range(int64_t{1}, kLongest))
+      ->capture_default_str();
+  of_live(verb.add_option("--depth", options.lengths.depth, "Tokens in the cache before decoding"))
+      ->check(CLI::Range(int64_t{0}, kLongest))
+      ->capture_default_str();
+  of_live(verb.add_option("--batch", options.lengths.batch, "Sequences at once"))
+      ->check(CLI::Range(int64_t{1}, int64_t{4096}))
+      ->capture_default_str();
+  of_live(verb.add_option("--pairs", options.pairs, "Pairs of runs, of each test"))
+      ->check(CLI::Range(int64_t{1}, kMostPairs))
+      ->capture_default_str();
+  of_live(verb.add_option("--budget", options.budget_s,
+                          "Seconds for measuring at most, once the models are loaded"))
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
+}
+
 }  // namespace
 
 void add_compare(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<CompareFlags>();
-  CLI::App* verb =
-      app.add_subcommand("compare", "Two records: faster, slower or cannot tell, and why");
+  CLI::App* verb = app.add_subcommand(
+      "compare", "Two records, or two models here: faster, slower or cannot tell, and why");
   verb->footer(kCompareExamples);
-  verb->add_option("A", flags->a, "A quench.record/1, or a quench.typed/1");
+  verb->add_option("A", flags->a, "A quench.record/1, or a quench.typed/1; a model with --live");
   verb->add_option("B", flags->b, "Another");
   verb->add_option("--typed", flags->typed, "Print the record that a quench.typed/1 stands for");
   verb->add_option("--alpha", flags->alpha, "Chance of calling a difference that is none")
@@ -65,7 +164,15 @@ void add_compare(CLI::App& app, Verb& chosen) {
         fmt::format("--{}", form), [flags, form] { flags->output = form; },
         fmt::format("The table as {}", form));
   }
-  verb->callback([flags, &chosen] { chosen = [flags] { return compare(*flags); }; });
+  verb->add_flag("--live", flags->live, "A and B are models: measure both here, in turns");
+  add_live_options(*verb, *flags);
+  verb->callback([flags, &chosen] {
+    for (const CLI::Option* option : flags->live_only) {
+      if (!flags->live && option->count() > 0)
+        throw CLI::RequiresError(option->get_name(), "--live");
+    }
+    chosen = [flags] { return compare(*flags); };
+  });
 }
 
 }  // namespace quench

@@ -9,6 +9,9 @@
 #include "measure/analyze/explain.h"
 #include "measure/analyze/live.h"
 #include "measure/analyze/quantity.h"
+#include "measure/analyze/score.h"
+#include "measure/analyze/together.h"
+#include "measure/records.h"
 
 namespace quench {
 namespace {
@@ -16,6 +19,7 @@ namespace {
 constexpr const char* kExplainExamples = R"~(Examples:
   quench explain                       what limits the demo model here, proven by experiments
   quench explain Qwen2.5-7B --random-weights --layers 2 --format int8
+  quench explain demo --with demo      two at once: what each loses, and what isolation gives
   quench explain --model Qwen-14B --device A800 --precision bf16 --engine transformers --latency 7s --tokens 20
   quench explain --device A800 --engine transformers --model Qwen-7B --latency 0.5s --model Qwen-14B --latency 7s --tflops 19.5
   quench explain --model Qwen2.5-72B --precision gptq-int4 --engine "vLLM 0.6.3" --device A100 --tok-s 16.47
@@ -31,6 +35,7 @@ struct ExplainFlags {
   int64_t devices = 1;
   bool json = false;
   LiveOptions live;
+  std::string with, with_format;
 };
 
 // Without a length, a short answer's is assumed.
@@ -100,28 +105,66 @@ Result<void> explain(const ExplainFlags& flags) {
   return {};
 }
 
+LiveLimits lengths_of(const ExplainFlags& flags) {
+  LiveLimits lengths = flags.live.lengths;
+  lengths.batch = flags.batch;
+  if (flags.prompt_tokens) lengths.prompt_tokens = static_cast<int64_t>(*flags.prompt_tokens);
+  return lengths;
+}
+
 // What the prediction was is said before it is measured.
-Result<void> explain_run(const ExplainFlags& flags) {
-  LiveOptions options = flags.live;
+template <class Options>
+void report_to(ProgressLine& line, Options& options) {
+  install_interrupt_flag();
   options.stop = &interrupt_flag();
-  options.lengths.batch = flags.batch;
-  if (flags.prompt_tokens)
-    options.lengths.prompt_tokens = static_cast<int64_t>(*flags.prompt_tokens);
-  ProgressLine line(true);
-  options.progress = [&](const std::string& stage, int64_t done, int64_t total) {
+  options.progress = [&line](const std::string& stage, int64_t done, int64_t total) {
     line.show(stage, done, total);
   };
-  options.say = [&](const std::string& text) {
+  options.say = [&line](const std::string& text) {
     line.clear();
     std::fprintf(stderr, "%s\n", text.c_str());
   };
+}
+
+Result<void> explain_run(const ExplainFlags& flags) {
+  LiveOptions options = flags.live;
+  options.lengths = lengths_of(flags);
+  ProgressLine line(true);
+  report_to(line, options);
   const auto report = explain_here(std::move(options));
   line.clear();
   if (!report) return tl::unexpected(report.error());
+  const std::string scores = score_text({measurement_of(*report, utc_time())});
   if (flags.json) {
     print_json(live_json(*report));
   } else {
-    std::fputs(live_text(*report).c_str(), stdout);
+    std::fputs((live_text(*report) + scores).c_str(), stdout);
+  }
+  return {};
+}
+
+// Another model beside it, in a process of its own.
+Result<void> explain_both(const ExplainFlags& flags) {
+  TogetherOptions options;
+  options.a = flags.live.session;
+  options.b = flags.live.session;
+  options.b.model = flags.with;
+  if (!flags.with_format.empty()) {
+    options.b.format.clear();
+    options.b.recipe_path.clear();
+    QUENCH_TRY(options.b, session_for_profile(options.b, flags.with_format));
+  }
+  options.lengths = lengths_of(flags);
+  options.budget_s = flags.live.budget_s;
+  ProgressLine line(true);
+  report_to(line, options);
+  const auto report = explain_together(options);
+  line.clear();
+  if (!report) return tl::unexpected(report.error());
+  if (flags.json) {
+    print_json(together_json(*report));
+  } else {
+    std::fputs(together_text(*report).c_str(), stdout);
   }
   return {};
 }
@@ -155,8 +198,9 @@ void add_claim_options(CLI::App& verb, ExplainFlags& flags) {
 // Those that say nothing about a claim.
 std::vector<const CLI::Option*> run_options(const CLI::App& verb) {
   std::vector<const CLI::Option*> options;
-  for (const char* name : {"MODEL", "--random-weights", "--weights-seed", "--format", "--recipe",
-                           "--threads", "--no-pin", "--layers", "--depth", "--budget"})
+  for (const char* name :
+       {"MODEL", "--random-weights", "--weights-seed", "--format", "--recipe", "--threads",
+        "--no-pin", "--layers", "--depth", "--budget", "--with", "--with-format"})
     options.push_back(verb.get_option(name));
   return options;
 }
@@ -181,6 +225,11 @@ void add_explain(CLI::App& app, Verb& chosen) {
   verb->add_option("--budget", live.budget_s, "Seconds for measuring, once the model is loaded")
       ->check(CLI::Range(1.0, 3600.0))
       ->capture_default_str();
+  auto* with = verb->add_option("--with", flags->with,
+                                "Another model at the same time: what each loses, and why");
+  verb->add_option("--with-format", flags->with_format,
+                   "Its format, recipe or recipe file; without, that of MODEL")
+      ->needs(with);
   verb->add_option("--prompt", flags->prompt_tokens, "Tokens of the prompt; 256 here, 1 of a claim")
       ->check(CLI::Range(1.0, static_cast<double>(kLongest)));
   verb->add_option("--batch", flags->batch, "Requests at once")
@@ -191,7 +240,7 @@ void add_explain(CLI::App& app, Verb& chosen) {
   const std::vector<const CLI::Option*> run_only = run_options(*verb);
   verb->callback([flags, run_only, &chosen] {
     if (flags->models.empty()) {
-      chosen = [flags] { return explain_run(*flags); };
+      chosen = [flags] { return flags->with.empty() ? explain_run(*flags) : explain_both(*flags); };
       return;
     }
     for (const CLI::Option* option : run_only) {

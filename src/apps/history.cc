@@ -15,6 +15,7 @@ constexpr const char* kHistoryExamples = R"(Examples:
   quench history                                    the newest measurements
   quench history --model Qwen3 --since 2026-01 --csv
   quench history show 3f2a
+  quench history predictions                        what quench plan said, and what was measured
   quench history export --machine EPYC --out epyc.jsonl
   quench history import other_machine.jsonl)";
 
@@ -113,6 +114,68 @@ Table task_table(const Json& record) {
                           number_cell(median("prefill_tok_s"), 1)});
   }
   return table;
+}
+
+Table score_table(const std::vector<Score>& scores) {
+  Table table;
+  table.columns = {{"time", "measured", Align::kLeft},
+                   {"prediction_time", "predicted", Align::kLeft},
+                   {"model", "model", Align::kLeft},
+                   {"format", "format", Align::kLeft},
+                   {"task", "task", Align::kLeft},
+                   {"metric", "figure", Align::kLeft},
+                   {"tokens", "tokens"},
+                   {"predicted_s", "predicted ms"},
+                   {"low_s", "from"},
+                   {"high_s", "to"},
+                   {"measured_s", "measured ms"},
+                   {"error", "off by %"},
+                   {"inside", "inside", Align::kLeft}};
+  for (const Score& score : scores) {
+    table.rows.push_back({text_cell(score.time), text_cell(score.prediction_time),
+                          text_cell(score.model), text_cell(score.format), text_cell(score.task),
+                          text_cell(score.metric), number_cell(score.tokens, 0),
+                          number_cell(score.predicted, 2, 1e3), number_cell(score.low, 2, 1e3),
+                          number_cell(score.high, 2, 1e3), number_cell(score.measured, 2, 1e3),
+                          number_cell(score.error(), 1, 100.0),
+                          text_cell(score.is_inside() ? "yes" : "no")});
+  }
+  return table;
+}
+
+Result<void> list_predictions(const HistoryFlags& flags) {
+  QUENCH_TRY(const auto history, open_history(flags));
+  QUENCH_TRY(const std::vector<Score> scores, history->scores(flags.filter));
+  QUENCH_TRY(const int64_t unscored, history->count_unscored());
+  const std::vector<ScoreSummary> summaries = summarize_scores(scores);
+  if (flags.json) {
+    Json summary = Json::array();
+    for (const ScoreSummary& one : summaries)
+      summary.push_back({{"metric", one.metric},
+                         {"count", one.count},
+                         {"mean_error", one.mean_error},
+                         {"bias", one.bias},
+                         {"inside_share", one.inside_share}});
+    print_json({{"schema", "quench.scores/1"},
+                {"scores", score_table(scores).json()},
+                {"summary", std::move(summary)},
+                {"unscored", unscored}});
+    return {};
+  }
+  const bool is_text = !flags.csv && !flags.markdown;
+  if (!scores.empty() || !is_text) print(flags, score_table(scores));
+  if (!is_text) return {};
+  if (scores.empty())
+    std::puts("No prediction has been scored; quench plan makes one, quench bench scores it.");
+  for (const ScoreSummary& one : summaries) {
+    std::printf(
+        "%s: %lld scores, mean error %.1f %%, bias %+.1f %%, %.0f %% inside the 90 %% interval\n",
+        one.metric.c_str(), static_cast<long long>(one.count), 100.0 * one.mean_error,
+        100.0 * one.bias, 100.0 * one.inside_share);
+  }
+  if (unscored > 0)
+    std::printf("%lld predictions wait for a measurement.\n", static_cast<long long>(unscored));
+  return {};
 }
 
 Result<void> show(const HistoryFlags& flags) {
@@ -225,6 +288,8 @@ void add_history(CLI::App& app, Verb& chosen) {
   add("show", "One measurement", show)
       ->add_option("ID", flags->id, "Its id, or the beginning of it")
       ->required();
+  add("predictions", "What was predicted of this machine, and how far off it was",
+      list_predictions);
   CLI::App* exporting = add("export", "Measurements as JSON, one per line", export_records);
   exporting->add_option("ID", flags->id, "Only this one");
   exporting->add_option("--out", flags->out_path, "To this file");

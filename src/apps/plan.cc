@@ -10,6 +10,9 @@
 #include "measure/analyze/accuracy.h"
 #include "measure/analyze/advise.h"
 #include "measure/analyze/quantity.h"
+#include "measure/analyze/score.h"
+#include "measure/measured_model.h"
+#include "measure/records.h"
 #include "measure/report/plan_report.h"
 
 namespace quench {
@@ -29,7 +32,7 @@ struct PlanFlags {
   CostWishes cost;
   std::string max_ttft, max_tpot, max_cost;
   double max_memory_gb = 0.0;
-  bool recommend = false, accuracy = false, json = false;
+  bool recommend = false, accuracy = false, json = false, no_history = false;
 };
 
 Result<std::vector<PublishedRow>> extra_rows(const PlanFlags& flags) {
@@ -57,6 +60,9 @@ struct Place {
   Placement setup;
   std::string engine_text;
   PredictFn predict;
+  // Of this machine, where the prediction can be scored.
+  std::optional<PredictionKey> key;
+  Ceilings ceilings;
 };
 
 Result<Place> place_elsewhere(const PlanFlags& flags, const Predictor& predictor,
@@ -98,6 +104,10 @@ Result<Place> place_here(const PlanFlags& flags, const Predictor& predictor,
   place.setup.output_tokens = flags.output_tokens;
   place.setup.batch = flags.batch;
   QUENCH_TRY(place.predict, predict_here(options, ceilings));
+  place.key =
+      prediction_key(measured_model(model->files.name, model->plan, ""), model->device->isa(),
+                     model->device->num_workers(), static_cast<int64_t>(flags.batch));
+  place.ceilings = ceilings;
   return place;
 }
 
@@ -195,6 +205,22 @@ Result<void> recommend(const PlanFlags& flags, const Predictor& predictor) {
   return {};
 }
 
+// To be scored when it is measured. Failing costs nobody the plan.
+void keep_plan(const PlanFlags& flags, const Place& place) {
+  if (!place.key || flags.no_history) return;
+  const auto prediction =
+      make_prediction(*place.key, place.setup, place.predict, place.ceilings, utc_time());
+  const auto kept =
+      prediction ? keep_prediction(*prediction) : Result<void>(tl::unexpected(prediction.error()));
+  if (!kept) {
+    std::fprintf(stderr, "quench: %s\n", kept.error().message.c_str());
+  } else if (!flags.json) {
+    std::puts(
+        "\nKept: a later bench, explain or shootout of the same model and format scores it "
+        "(quench history predictions).");
+  }
+}
+
 Result<void> plan(const PlanFlags& flags) {
   if (flags.accuracy) return accuracy(flags);
   QUENCH_TRY(const auto extra, extra_rows(flags));
@@ -218,6 +244,7 @@ Result<void> plan(const PlanFlags& flags) {
   } else {
     std::fputs(plan_text(owned, cost).c_str(), stdout);
   }
+  keep_plan(flags, place);
   return {};
 }
 
@@ -288,6 +315,8 @@ void add_plan(CLI::App& app, Verb& chosen) {
   verb->add_option(
       "--rows", flags->rows_path,
       "More measured rows to fit to, a CSV file like hardware/published/qwen_speed.csv");
+  verb->add_flag("--no-history", flags->no_history,
+                 "Do not keep the prediction of this machine to be scored");
   verb->add_flag("--json", flags->json, "One JSON object instead of text");
   verb->callback([flags, &chosen] { chosen = [flags] { return plan(*flags); }; });
 }

@@ -9,6 +9,7 @@
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "base/paths.h"
+#include "measure/analyze/score.h"
 #include "measure/history.h"
 #include "measure/records.h"
 #include "measure/report/shootout_report.h"
@@ -83,6 +84,10 @@ Result<void> write_results(ShootoutFlags flags, const Shootout& shootout, const 
     for (const Json& record : json["records"]) {
       const auto kept = keep_in_history(record);
       if (!kept) std::fprintf(stderr, "quench: %s\n", kept.error().message.c_str());
+      if (const auto measurement = measurement_of(record)) {
+        const std::string scores = score_text({*measurement});
+        if (!scores.empty()) std::printf("%s: %s", measurement->key.format.c_str(), scores.c_str());
+      }
     }
   }
   if (!flags.markdown_path.empty()) {

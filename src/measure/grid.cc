@@ -45,6 +45,7 @@ void describe(const Session& session, SpeedGrid& grid) {
   const Plan& plan = session.plan();
   grid.model = session.files().name;
   grid.family = plan.family->architecture;
+  grid.measured = measured_model(grid.model, plan, "");
   grid.num_layers = plan.config.num_hidden_layers;
   grid.device = session.device().name();
   grid.isa = session.device().isa();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "measure/grid_runner.h"
+#include "measure/measured_model.h"
 #include "measure/report/table.h"
 
 namespace quench {
@@ -35,6 +36,7 @@ struct SpeedGrid {
   std::string device;
   std::string isa;
   int threads = 0;
+  MeasuredModel measured;
   std::vector<std::string> kernels;  // "format: kernel"
   int64_t weights_bytes = 0;
   int64_t step_tokens = 0;  // prompts are run in pieces of this many tokens

@@ -1,7 +1,5 @@
 #include "measure/history.h"
 
-#include <sqlite3.h>
-
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
@@ -10,6 +8,7 @@
 #include "base/file.h"
 #include "base/paths.h"
 #include "base/result.h"
+#include "measure/history_sql.h"
 #include "measure/records.h"
 #include "measure/statistics.h"
 
@@ -30,43 +29,23 @@ CREATE TABLE IF NOT EXISTS measurement (
 CREATE INDEX IF NOT EXISTS measurement_time ON measurement (time);
 )";
 
-// A prepared statement; parameters and columns count as SQLite's do.
-class Statement {
- public:
-  Statement(sqlite3* db, const std::string& sql) {
-    status_ = sqlite3_prepare_v2(db, sql.c_str(), -1, &statement_, nullptr);
-  }
-  ~Statement() { sqlite3_finalize(statement_); }
-  Statement(const Statement&) = delete;
-  Statement& operator=(const Statement&) = delete;
-
-  void bind(int at, const std::string& text) {
-    sqlite3_bind_text(statement_, at, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
-  }
-  void bind(int at, std::optional<double> value) {
-    if (value) sqlite3_bind_double(statement_, at, *value);
-  }
-  bool step() {
-    if (statement_ == nullptr) return false;
-    status_ = sqlite3_step(statement_);
-    return status_ == SQLITE_ROW;
-  }
-  bool is_done() const { return status_ == SQLITE_DONE; }
-  std::string text(int column) {
-    const auto* bytes = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
-    return bytes == nullptr
-               ? std::string()
-               : std::string(bytes, static_cast<size_t>(sqlite3_column_bytes(statement_, column)));
-  }
-  std::optional<double> number(int column) {
-    if (sqlite3_column_type(statement_, column) == SQLITE_NULL) return std::nullopt;
-    return sqlite3_column_double(statement_, column);
-  }
-
- private:
-  sqlite3_stmt* statement_ = nullptr;
-  int status_ = SQLITE_OK;
-};
+// What version 1 has over 0. A score says how far one figure of a measurement was from what a
+// prediction had said of it.
+constexpr const char* kPredictionTables = R"(
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS prediction (
+  id TEXT PRIMARY KEY, time TEXT NOT NULL, model TEXT NOT NULL, family TEXT NOT NULL, format TEXT NOT NULL,
+  machine TEXT NOT NULL, isa TEXT NOT NULL, threads INTEGER NOT NULL, batch INTEGER NOT NULL,
+  parameters INTEGER NOT NULL, bytes_read_per_token INTEGER NOT NULL, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS score (
+  prediction_id TEXT NOT NULL, measurement_id TEXT NOT NULL, task TEXT NOT NULL, metric TEXT NOT NULL,
+  time TEXT NOT NULL, prediction_time TEXT NOT NULL, model TEXT NOT NULL, format TEXT NOT NULL, machine TEXT NOT NULL,
+  tokens REAL NOT NULL, predicted REAL NOT NULL, low REAL NOT NULL, high REAL NOT NULL, measured REAL NOT NULL,
+  PRIMARY KEY (prediction_id, measurement_id, task, metric)) WITHOUT ROWID;
+PRAGMA user_version = 1;
+COMMIT;
+)";
+constexpr int64_t kVersion = 1;
 
 // The string at a path of keys; empty where there is none.
 std::string string_at(const Json& json, std::initializer_list<const char*> keys) {
@@ -111,37 +90,6 @@ HistoryEntry entry_of(const Json& json) {
   return entry;
 }
 
-// The conditions of a filter and what stands for their question marks.
-struct Where {
-  std::string sql = " WHERE 1";
-  std::vector<std::string> values;
-
-  explicit Where(const HistoryFilter& filter) {
-    auto contains = [&](const char* column, const std::string& text) {
-      if (text.empty()) return;
-      sql += fmt::format(" AND instr(lower({}), lower(?)) > 0", column);
-      values.push_back(text);
-    };
-    contains("schema", filter.schema);
-    contains("model", filter.model);
-    contains("format", filter.format);
-    contains("machine", filter.machine);
-    contains("target", filter.target);
-    contains("label", filter.label);
-    auto bound = [&](const char* relation, const std::string& text) {
-      if (text.empty()) return;
-      sql += fmt::format(" AND time {} ?", relation);
-      values.push_back(text);
-    };
-    bound(">=", filter.since);
-    // "until 2026-01-31" means that day too.
-    bound("<=", filter.until.empty() ? "" : filter.until + "~");
-  }
-  void bind(Statement& statement) const {
-    for (size_t i = 0; i < values.size(); ++i) statement.bind(static_cast<int>(i) + 1, values[i]);
-  }
-};
-
 bool is_sqlite_file(const std::string& bytes) { return bytes.starts_with("SQLite format 3"); }
 
 }  // namespace
@@ -172,11 +120,30 @@ Result<std::unique_ptr<History>> History::open(const std::string& path) {
     return fail(ErrorCode::kInvalidFile,
                 "{}: this is another program's database, not a history of quench.", path);
   }
-  if (tables > 0) return history;
+  if (tables > 0) {
+    QUENCH_TRY_VOID(history->upgrade());
+    return history;
+  }
   QUENCH_TRY_VOID(history->exec("PRAGMA journal_mode = WAL"));
   QUENCH_TRY_VOID(history->exec(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str()));
   QUENCH_TRY_VOID(history->exec(kTable));
+  QUENCH_TRY_VOID(history->upgrade());
   return history;
+}
+
+// Files of earlier versions get what they lack; what is in them stays as it is.
+Result<void> History::upgrade() const {
+  QUENCH_TRY(const int64_t version, ask("PRAGMA user_version"));
+  if (version == kVersion) return {};
+  if (version > kVersion) {
+    return fail(ErrorCode::kInvalidFile,
+                "{}: this history has version {}, a newer quench has written it; this one knows "
+                "versions up to {}.",
+                path_, version, kVersion);
+  }
+  const auto done = exec(kPredictionTables);
+  if (!done) sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+  return done;
 }
 
 // Of another machine: only read, and nothing is written beside it. Where a log lies beside it, that

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "measure/predictions.h"
 
 struct sqlite3;
 
@@ -60,12 +61,25 @@ class History {
       const HistoryFilter& filter,
       const std::function<void(const std::string& id, const Json&)>& use) const;
   Result<void> remove(const std::string& id);
+
+  // What was said before it was measured (measure/predictions.cc): JSON with an id, a time and a
+  // model's name, found again by its key. One that is known is left as it is.
+  Result<void> keep_prediction(const PredictionKey& key, const Json& prediction);
+  // The newest one with this key; null: none.
+  Result<Json> find_prediction(const PredictionKey& key) const;
+  Result<void> keep_scores(const std::vector<Score>& scores);
+  // Oldest first; of the filter: model, format, machine, times and limit.
+  Result<std::vector<Score>> scores(const HistoryFilter& filter) const;
+  // Predictions that nothing has been measured for yet.
+  Result<int64_t> count_unscored() const;
+
   // Whether every page and row can be read: kInvalidFile with what SQLite says.
   Result<void> check() const;
 
  private:
   explicit History(std::string path) : path_(std::move(path)) {}
   static Result<std::unique_ptr<History>> open_other(const std::string& path);
+  Result<void> upgrade() const;
   Result<int64_t> ask(const char* sql) const;
   Result<void> exec(const char* sql) const;
   Error error_now(const char* doing) const;

@@ -135,5 +135,61 @@ TEST_F(CliAnalyze, ExplainsARunHere) {
                      {"--layers"});
 }
 
+TEST_F(CliAnalyze, ComparesTwoModelsHere) {
+  const std::string model = copy_tiny_model(cache_.scratch());
+  const Output live =
+      quench({"compare", model, model, "--live", "--format-b", "int4_g32", "--threads", "1",
+              "--prompt", "8", "--depth", "4", "--pairs", "2", "--isa", "ref", "--json"});
+  ASSERT_EQ(live.status, 0) << live.err;
+  const Json json = *parse_json(live.out, "stdout");
+  expect_documented(documented("quench.compare/1"), json);
+  EXPECT_EQ(json.at("live").at("tests").size(), 2u);
+  EXPECT_NE(json.at("b").get<std::string>().find("int4_g32"), std::string::npos);
+  expect_error(quench({"compare", model, "no/such/model", "--live"}), {"no/such/model"});
+  expect_error(quench({"compare", model, model, "--live", "--format-a", "int99"}), {"int99"});
+  expect_usage_error(quench({"compare", "a.json", "b.json", "--pairs", "3"}),
+                     {"--pairs", "--live"});
+}
+
+TEST_F(CliAnalyze, ExplainsWhatTwoModelsLose) {
+  const std::string model = copy_tiny_model(cache_.scratch());
+  const Output both =
+      quench({"explain", model, "--with", model, "--with-format", "int8", "--isa", "ref",
+              "--threads", "1", "--prompt", "8", "--depth", "4", "--budget", "1", "--json"});
+  ASSERT_EQ(both.status, 0) << both.err;
+  const Json json = *parse_json(both.out, "stdout");
+  expect_documented(documented("quench.explain/1", "together"), json);
+  EXPECT_EQ(json.at("together").at("models").at(1).at("format"), "int8");
+  EXPECT_NE(both.err.find("predicted"), std::string::npos);
+  expect_error(quench({"explain", model, "--with", "no/such/model"}), {"no/such/model"});
+  expect_usage_error(quench({"explain", model, "--with-format", "int8"}), {"--with"});
+}
+
+TEST_F(CliAnalyze, PredictionsAreScored) {
+  const OwnData data;
+  const std::string model = copy_tiny_model(cache_.scratch());
+  const Output nothing = quench({"history", "predictions"});
+  EXPECT_NE(nothing.out.find("No prediction"), std::string::npos) << nothing.err;
+  const Output plan = quench({"plan", model, "--prompt", "16", "--output", "8"});
+  ASSERT_EQ(plan.status, 0) << plan.err;
+  EXPECT_NE(plan.out.find("quench history predictions"), std::string::npos);
+  EXPECT_NE(quench({"history", "predictions"}).out.find("1 predictions wait"), std::string::npos);
+  const Output bench =
+      quench({"bench", model, "--pp", "16", "--tg", "4", "--depth", "0,16", "--repetitions", "2"});
+  ASSERT_EQ(bench.status, 0) << bench.err;
+  EXPECT_NE(bench.out.find("first token"), std::string::npos) << bench.out;
+  const Output scores = quench({"history", "predictions", "--json"});
+  ASSERT_EQ(scores.status, 0) << scores.err;
+  const Json json = *parse_json(scores.out, "stdout");
+  expect_documented(documented("quench.scores/1"), json);
+  EXPECT_EQ(json.at("scores").size(), 3u);  // one prompt, decoding at two depths
+  EXPECT_EQ(json.at("unscored"), 0);
+  EXPECT_NE(quench({"history", "predictions"}).out.find("mean error"), std::string::npos);
+  // Another format is another thing.
+  const Output other =
+      quench({"bench", model, "--format", "int8", "--pp", "16", "--repetitions", "1"});
+  EXPECT_EQ(other.out.find("Predicted"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace quench

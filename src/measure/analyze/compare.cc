@@ -49,6 +49,15 @@ const SideTask* find_task(const RecordSide& side, const std::string& name) {
   return nullptr;
 }
 
+// Each pair a stratum of its own: what the machine did meanwhile falls on both, and the rank test
+// becomes the sign test.
+std::vector<Stratum> in_pairs(const Stratum& values) {
+  std::vector<Stratum> pairs;
+  for (size_t i = 0; i < std::min(values.a.size(), values.b.size()); ++i)
+    pairs.push_back({{values.a[i]}, {values.b[i]}});
+  return pairs;
+}
+
 // One row over the strata; `a` is the base, so the shift of a time is how much faster b is.
 CompareRow make_row(const std::string& task, const Metric& metric,
                     const std::vector<Stratum>& strata, double alpha) {
@@ -88,11 +97,19 @@ void judge_rows(std::vector<CompareRow>& rows, double alpha) {
   }
 }
 
-std::optional<double> pooled(const RecordSide& side, std::vector<double> SideTask::*values) {
+using SideValues = std::vector<double> SideTask::*;
+
+// Over the tasks that have `having` too.
+std::optional<double> pooled(const RecordSide& side, SideValues values, SideValues having) {
   std::vector<double> all;
-  for (const SideTask& task : side.tasks)
-    all.insert(all.end(), (task.*values).begin(), (task.*values).end());
+  for (const SideTask& task : side.tasks) {
+    if (!(task.*having).empty())
+      all.insert(all.end(), (task.*values).begin(), (task.*values).end());
+  }
   return all.empty() ? std::nullopt : std::optional(median(all));
+}
+std::optional<double> pooled(const RecordSide& side, SideValues values) {
+  return pooled(side, values, values);
 }
 
 // The factor of one cause, taken out of what is left.
@@ -102,20 +119,29 @@ void take(Breakdown& breakdown, double& left, const char* name, double factor,
   left /= factor;
 }
 
-void take_host(const RecordSide& a, const RecordSide& b, double base_a_s, double base_b_s,
-               Breakdown& breakdown, double& left) {
-  const auto host_a = pooled(a, &SideTask::host_s);
-  const auto host_b = pooled(b, &SideTask::host_s);
-  if (!host_a || !host_b) {
+// What runs beside the model's own work, `base_a_s` being the time of all of it on side a.
+void take_overhead(const RecordSide& a, const RecordSide& b, double base_a_s, SideValues metric,
+                   Breakdown& breakdown, double& left) {
+  SideValues values = &SideTask::overhead_s;
+  const char* cause = "overhead";
+  const char* where = "outside the matmuls and attention";
+  auto part_a = pooled(a, values, metric);
+  auto part_b = pooled(b, values, metric);
+  if (!part_a || !part_b) {
+    values = &SideTask::host_s;
+    cause = "host";
+    where = "per token outside the engine";
+    part_a = pooled(a, values);
+    part_b = pooled(b, values);
+  }
+  if (!part_a || !part_b) {
     breakdown.missing += breakdown.missing.empty() ? "the engine's own token times" : "";
     return;
   }
-  // What the time of a would be with the host's part of b.
-  const double factor = base_a_s / std::max(base_a_s - *host_a + *host_b, 1e-12);
-  take(breakdown, left, "host", factor,
-       fmt::format("{:.3g} ms against {:.3g} ms per token outside the engine", *host_a * 1e3,
-                   *host_b * 1e3));
-  (void)base_b_s;
+  // What the time of a would be with this part of b.
+  const double factor = base_a_s / std::max(base_a_s - *part_a + *part_b, 1e-12);
+  take(breakdown, left, cause, factor,
+       fmt::format("{:.3g} ms against {:.3g} ms {}", *part_a * 1e3, *part_b * 1e3, where));
 }
 
 std::string peak_origin(const RecordSide& side) {
@@ -142,7 +168,7 @@ std::optional<Breakdown> decode_breakdown(const RecordSide& a, const RecordSide&
   } else {
     breakdown.missing = "measured ceilings, or the name of the hardware";
   }
-  take_host(a, b, 1.0 / *speed_a, 1.0 / *speed_b, breakdown, left);
+  take_overhead(a, b, 1.0 / *speed_a, &SideTask::decode_tok_s, breakdown, left);
   std::string because = "what is left";
   if (a.bytes_per_token && b.bytes_per_token && a.read_gb_s && b.read_gb_s) {
     because = fmt::format("{:.0f} % against {:.0f} % of the bandwidth",
@@ -163,7 +189,10 @@ std::optional<Breakdown> first_token_breakdown(const RecordSide& a, const Record
   double left = breakdown.speedup;
   const auto prompt_a = pooled(a, &SideTask::prompt_tokens);
   const auto prompt_b = pooled(b, &SideTask::prompt_tokens);
-  if (prompt_a && prompt_b) {
+  if (a.prompt_flop && b.prompt_flop) {
+    take(breakdown, left, "work", *a.prompt_flop / *b.prompt_flop,
+         fmt::format("{:.3g} and {:.3g} G operations", *a.prompt_flop / 1e9, *b.prompt_flop / 1e9));
+  } else if (prompt_a && prompt_b) {
     double work = *prompt_a / *prompt_b;
     if (a.shape && b.shape) work *= a.shape->active_weights / b.shape->active_weights;
     take(breakdown, left, "work", work,
@@ -176,7 +205,7 @@ std::optional<Breakdown> first_token_breakdown(const RecordSide& a, const Record
   } else {
     breakdown.missing = "measured ceilings, or the name of the hardware";
   }
-  take_host(a, b, *ttft_a, *ttft_b, breakdown, left);
+  take_overhead(a, b, *ttft_a, &SideTask::ttft_s, breakdown, left);
   breakdown.causes.push_back(
       {"kernel_efficiency", left, "what is left: kernels, short prompts, memory that overflows"});
   return breakdown;
@@ -361,6 +390,11 @@ Result<Json> to_record(const Json& json, const std::string& where) {
 Result<Comparison> compare_records(const Json& record_a, const Json& record_b, double alpha) {
   QUENCH_TRY(const RecordSide a, read_side(record_a, "the first record"));
   QUENCH_TRY(const RecordSide b, read_side(record_b, "the second record"));
+  return compare_sides(a, b, alpha, false);
+}
+
+Result<Comparison> compare_sides(const RecordSide& a, const RecordSide& b, double alpha,
+                                 bool are_pairs) {
   Comparison result;
   result.name_a = a.name;
   result.name_b = b.name;
@@ -374,7 +408,8 @@ Result<Comparison> compare_records(const Json& record_a, const Json& record_b, d
       Stratum stratum = {values_of(task, metric.name, tokens),
                          values_of(*other, metric.name, tokens)};
       if (stratum.a.empty() || stratum.b.empty()) continue;
-      result.rows.push_back(make_row(task.name, metric, {stratum}, alpha));
+      result.rows.push_back(
+          make_row(task.name, metric, are_pairs ? in_pairs(stratum) : std::vector{stratum}, alpha));
       all.push_back(std::move(stratum));
     }
     if (all.size() > 1) result.rows.push_back(make_row("all", metric, all, alpha));
@@ -391,7 +426,10 @@ Result<Comparison> compare_records(const Json& record_a, const Json& record_b, d
           return row.metric == metric.name && row.task != "all";
         }));
   }
-  result.runs_needed = runs_needed(alpha / static_cast<double>(result.rows.size()), strata);
+  const double row_alpha = alpha / static_cast<double>(result.rows.size());
+  // Pairs can be won in two ways each.
+  result.runs_needed = are_pairs ? static_cast<int64_t>(std::ceil(1.0 - std::log2(row_alpha)))
+                                 : runs_needed(row_alpha, strata);
   for (const auto& breakdown : {decode_breakdown(a, b), first_token_breakdown(a, b)}) {
     if (breakdown) result.breakdowns.push_back(*breakdown);
   }
@@ -399,105 +437,6 @@ Result<Comparison> compare_records(const Json& record_a, const Json& record_b, d
   add_remarks(b, result.remarks);
   result.cost = compare_cost(a, b, result.remarks);
   return result;
-}
-
-Json comparison_json(const Comparison& c) {
-  Json breakdowns = Json::array();
-  for (const Breakdown& breakdown : c.breakdowns) {
-    Json causes = Json::array();
-    for (const Cause& cause : breakdown.causes)
-      causes.push_back(
-          {{"cause", cause.name}, {"factor", cause.factor}, {"because", cause.because}});
-    breakdowns.push_back(
-        {{"metric", breakdown.metric},
-         {"speedup", breakdown.speedup},
-         {"causes", causes},
-         {"missing", breakdown.missing.empty() ? Json() : Json(breakdown.missing)}});
-  }
-  Json json = {{"schema", "quench.compare/1"},
-               {"a", c.name_a},
-               {"b", c.name_b},
-               {"alpha", c.alpha},
-               {"rows", comparison_table(c).json()},
-               {"runs_needed", c.runs_needed},
-               {"breakdown", breakdowns},
-               {"cost", nullptr},
-               {"remarks", c.remarks}};
-  if (c.cost) {
-    auto or_null = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
-    Json rows = Json::array(), runs = Json::array();
-    for (const CostRow& row : c.cost->rows)
-      rows.push_back({{"task", row.task},
-                      {"a_per_run", or_null(row.a_per_run)},
-                      {"b_per_run", or_null(row.b_per_run)}});
-    for (const auto& value : c.cost->break_even_runs) runs.push_back(or_null(value));
-    json["cost"] = {{"currency", c.cost->currency},
-                    {"rows", rows},
-                    {"break_even_runs", runs},
-                    {"break_even_rented_hours", or_null(c.cost->break_even_rented_hours)},
-                    {"lines", c.cost->lines}};
-  }
-  return json;
-}
-
-Table comparison_table(const Comparison& c) {
-  Table table;
-  table.columns = {{"task", "task", Align::kLeft},
-                   {"metric", "figure", Align::kLeft},
-                   {"a", "A"},
-                   {"b", "B"},
-                   {"speedup", "B faster by"},
-                   {"low", "from"},
-                   {"high", "to"},
-                   {"runs_a", "runs A"},
-                   {"runs_b", "runs B"},
-                   {"p", "p"},
-                   {"verdict", "B is", Align::kLeft},
-                   {"note", "", Align::kLeft}};
-  for (const CompareRow& row : c.rows) {
-    const bool has_interval = row.note.empty();
-    table.rows.push_back({text_cell(row.task), text_cell(row.metric), number_cell(row.a, 3),
-                          number_cell(row.b, 3), number_cell(row.speedup, 2),
-                          number_cell(has_interval ? std::optional(row.low) : std::nullopt, 2),
-                          number_cell(has_interval ? std::optional(row.high) : std::nullopt, 2),
-                          number_cell(static_cast<double>(row.runs_a), 0),
-                          number_cell(static_cast<double>(row.runs_b), 0), number_cell(row.p, 4),
-                          text_cell(row.verdict), text_cell(row.note)});
-  }
-  return table;
-}
-
-std::string comparison_text(const Comparison& c) {
-  std::string text = fmt::format("A: {}\nB: {}\n\n", c.name_a, c.name_b);
-  text += comparison_table(c).text();
-  text += fmt::format(
-      "\nA difference is called with at most {:.3g} % error over the whole table (exact rank "
-      "tests, "
-      "Holm); {} runs of each task and side are needed to tell anything.\n",
-      c.alpha * 100.0, c.runs_needed);
-  for (const Breakdown& breakdown : c.breakdowns) {
-    text += fmt::format("\n{}: {:.2f} =", breakdown.metric, breakdown.speedup);
-    for (size_t i = 0; i < breakdown.causes.size(); ++i)
-      text += fmt::format("{} {} {:.2f}", i == 0 ? "" : " x", breakdown.causes[i].name,
-                          breakdown.causes[i].factor);
-    text += "\n";
-    for (const Cause& cause : breakdown.causes)
-      text += fmt::format("  {:<18} {}\n", cause.name, cause.because);
-    if (!breakdown.missing.empty())
-      text += fmt::format("  not told apart without {}\n", breakdown.missing);
-  }
-  if (c.cost) {
-    text += fmt::format("\ncost of a run, in {}\n", c.cost->currency);
-    auto amount = [](const std::optional<double>& value) {
-      return value ? fmt::format("{:.2g}", *value) : std::string("-");
-    };
-    for (const CostRow& row : c.cost->rows)
-      text += fmt::format("  {:<14} A {:>8}  B {:>8}\n", row.task, amount(row.a_per_run),
-                          amount(row.b_per_run));
-    for (const std::string& line : c.cost->lines) text += "  " + line + "\n";
-  }
-  for (const std::string& remark : c.remarks) text += "\nremark: " + remark + "\n";
-  return text;
 }
 
 }  // namespace quench

@@ -1,7 +1,8 @@
 // Compare two quench.record/1: two machines, two precisions, two days. Speeds with "faster",
 // "slower" or "cannot tell"; the ratio broken down into its causes; what either costs; and remarks
 // where a record cannot be what it says. Records that somebody typed (schema quench.typed/1) are
-// turned into records first. Pure functions; any thread.
+// turned into records first; sides may also come from runs made here (live_compare.h). Pure
+// functions; any thread.
 #pragma once
 
 #include <optional>
@@ -9,7 +10,10 @@
 #include <vector>
 
 #include "measure/analyze/cost.h"
+#include "measure/analyze/pairs.h"
+#include "measure/analyze/record_side.h"
 #include "measure/report/table.h"
+#include "plan/ceilings.h"
 
 namespace quench {
 
@@ -54,6 +58,21 @@ struct CompareCost {
   std::optional<double> break_even_rented_hours;  // of the rented side
 };
 
+// Pairs of runs of two models here, and what they could tell.
+struct LiveTest {
+  std::string test;                            // "decode", "prefill"
+  Pairs pairs;                                 // tokens per second
+  std::optional<double> smallest_difference;   // a share; null: too few pairs for any
+  std::optional<int64_t> pairs_for_5_percent;  // null: more than kMostPairs
+};
+struct LiveRuns {
+  int64_t prompt_tokens = 0, depth = 0, batch = 1;
+  std::vector<std::string> kernels_a, kernels_b;
+  Ceilings ceilings_a, ceilings_b;
+  std::vector<LiveTest> tests;
+  double measure_s = 0.0;
+};
+
 struct Comparison {
   std::string name_a, name_b;
   double alpha = 0.01;  // of the whole table
@@ -61,10 +80,14 @@ struct Comparison {
   std::vector<Breakdown> breakdowns;
   std::optional<CompareCost> cost;
   std::vector<std::string> remarks;
-  int64_t runs_needed = 0;  // on each side and task, to tell anything at all
+  int64_t runs_needed = 0;       // on each side and task, to tell anything at all
+  std::optional<LiveRuns> live;  // where it was measured here
 };
 
 Result<Comparison> compare_records(const Json& a, const Json& b, double alpha = 0.01);
+// With `are_pairs` the i-th values of both sides were measured together, and are judged so.
+Result<Comparison> compare_sides(const RecordSide& a, const RecordSide& b, double alpha,
+                                 bool are_pairs);
 
 Json comparison_json(const Comparison& comparison);
 Table comparison_table(const Comparison& comparison);

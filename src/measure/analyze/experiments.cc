@@ -20,6 +20,8 @@ std::string title(const std::string& id) {
   if (id == "half_bits") return "half the bits";
   if (id == "double_batch") return "double the batch";
   if (id == "fewer_threads") return "fewer threads";
+  if (id == "together") return "two models at once";
+  if (id == "isolated") return "two models, kept apart";
   return "a neighbour";
 }
 
@@ -74,16 +76,9 @@ const char* outcome_name(Outcome outcome) {
 
 Result<void> measure_in_turns(const Turns& turns, const Arm& unchanged, const Arm& changed,
                               Experiment& experiment) {
-  for (int64_t pair = 0; pair < turns.pairs; ++pair) {
-    if (turns.clock() >= turns.deadline_s) break;
-    double speeds[2] = {};
-    for (const bool second : {false, true}) {
-      const bool is_changed = second != (pair % 2 == 1);
-      QUENCH_TRY(speeds[is_changed ? 1 : 0], is_changed ? changed() : unchanged());
-    }
-    experiment.unchanged_tok_s.push_back(speeds[0]);
-    experiment.changed_tok_s.push_back(speeds[1]);
-  }
+  QUENCH_TRY(Pairs pairs, measure_pairs(turns, unchanged, changed));
+  experiment.unchanged_tok_s = std::move(pairs.a);
+  experiment.changed_tok_s = std::move(pairs.b);
   judge(experiment);
   return {};
 }

@@ -3,13 +3,13 @@
 // model and no clock of its own. Plain values; the arms are called by the caller's thread.
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
+#include "measure/analyze/pairs.h"
 #include "plan/roofline.h"
 
 namespace quench {
@@ -61,7 +61,8 @@ enum class Outcome { kHeld, kRefuted, kCannotTell };
 const char* outcome_name(Outcome outcome);
 
 struct Experiment {
-  std::string id;      // "half_bits", "double_batch", "fewer_threads", "neighbour"
+  std::string
+      id;  // "half_bits", "double_batch", "fewer_threads", "neighbour", "together", "isolated"
   std::string test;    // "decode", "prefill"
   std::string change;  // "int4_g64 instead of int8"
   Forecast predicted;
@@ -74,16 +75,7 @@ struct Experiment {
   std::string note;                            // why it was not measured, or cannot tell
 };
 
-// Speed of one run.
-using Arm = std::function<Result<double>()>;
-
-struct Turns {
-  int64_t pairs = 8;  // 6 are the fewest with a 95 % interval of the median
-  double deadline_s = 0.0;
-  std::function<double()> clock;  // seconds
-};
-// ABBA: every second pair is measured the other way round, so that a drift of the machine falls on
-// both alike. Ends at the deadline, or with what the arms return as an error. Then judges.
+// Measures pairs, then judges.
 Result<void> measure_in_turns(const Turns& turns, const Arm& unchanged, const Arm& changed,
                               Experiment& experiment);
 // Held: the median is as predicted and the interval excludes what would be otherwise. Refuted: the

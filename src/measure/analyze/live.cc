@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "base/clock.h"
-#include "devices/trace.h"
 #include "engine/sampler.h"
 #include "measure/analyze/neighbour.h"
 #include "measure/machine.h"
@@ -68,15 +66,12 @@ class LiveRun {
   void describe() {
     const Session& session = subject_->session();
     report_.model = session.files().name;
+    report_.measured = measured_model(report_.model, session.plan(), "");
     report_.layers = session.plan().config.num_hidden_layers;
     report_.device = session.device().name();
     report_.isa = session.device().isa();
     report_.threads = session.device().num_workers();
-    std::set<std::string> kernels;
-    for (const PlannedMatrix& matrix : session.plan().matrices) {
-      kernels.insert(fmt::format("{}: {}", matrix.format->name, matrix.kernel->name));
-    }
-    report_.kernels.assign(kernels.begin(), kernels.end());
+    report_.kernels = subject_->kernels();
     const SessionOptions& given = options_.session;
     report_.format = !given.recipe_path.empty() ? given.recipe_path
                      : given.format.empty()     ? "as stored"
@@ -118,46 +113,17 @@ class LiveRun {
     pass.layers = report_.layers;
     pass.threads = report_.threads;
     pass.tokens = row.is_prefill ? row.tokens * row.batch : row.batch;
-    pass.limit = pass_limit_of(*subject_, row, report_.ceilings);
+    pass.limit = subject_->pass_limit(row, report_.ceilings);
     const ReadCeiling& read = report_.ceilings.for_working_set(pass.limit.read_bytes);
     pass.read_gb_s = read.read_gb_s.best;
     pass.read_level = read.level;
-    const PassTime time = traced(row);
+    const PassTime time = subject_->traced(row);
     pass.time = scaled_to(time, static_cast<double>(pass.tokens) / tok_s);
     if (!row.is_prefill) pass.time.sampler_s = sampler_s();
     pass.generic_share = subject_->generic_share(&pass.generic_kernel);
     pass.planned_bytes = session.plan().total_bytes();
     pass.available_bytes = available_bytes_;
     return pass;
-  }
-
-  // Of one prompt, or of one decoded token of each sequence.
-  static PassLimit pass_limit_of(LiveModel& model, const GridRow& row, const Ceilings& ceilings) {
-    PassLimit limit = model.runner().limit(row, ceilings);
-    const double passes = row.is_prefill ? 1.0 : static_cast<double>(row.tokens);
-    for (double* part :
-         {&limit.f32_flop, &limit.bf16_flop, &limit.int8_op, &limit.memory_s, &limit.compute_s})
-      *part /= passes;
-    limit.read_bytes = std::llround(static_cast<double>(limit.read_bytes) / passes);
-    return limit;
-  }
-
-  // Of the least disturbed of some traced runs.
-  PassTime traced(const GridRow& row) {
-    PassTime best;
-    double best_s = INFINITY;
-    for (int64_t i = 0; i < kRepetitions; ++i) {
-      Device& device = subject_->session().device();
-      Trace trace(device.num_workers());
-      device.set_trace(&trace);
-      const double traced_s = subject_->runner().run(row);
-      device.set_trace(nullptr);
-      if (traced_s >= best_s) continue;
-      best_s = traced_s;
-      best = pass_time(trace);
-      best.host_s = std::max(0.0, traced_s - best.total_s());
-    }
-    return best;
   }
 
   // Of one token with the bench protocol's settings, from the logits of the last run.
@@ -295,8 +261,8 @@ class LiveRun {
     }
     warm_up(*other, limits_, options_.lengths.batch, options_.run_s);
     for (const bool is_prefill : {false, true}) {
-      const PassLimit old_limit = pass_limit_of(*subject_, row(is_prefill), report_.ceilings);
-      const PassLimit limit = pass_limit_of(*other, row(is_prefill), report_.ceilings);
+      const PassLimit old_limit = subject_->pass_limit(row(is_prefill), report_.ceilings);
+      const PassLimit limit = other->pass_limit(row(is_prefill), report_.ceilings);
       Change change;
       change.model_factor = limit.limit_s() / old_limit.limit_s();
       change.full = static_cast<double>(old_limit.read_bytes) /
@@ -342,8 +308,8 @@ class LiveRun {
     warm_up(*other, limits_, options_.lengths.batch, options_.run_s);
     const double share = static_cast<double>(fewer) / report_.threads;
     for (const bool is_prefill : {false, true}) {
-      const PassLimit old_limit = pass_limit_of(*subject_, row(is_prefill), report_.ceilings);
-      const PassLimit limit = pass_limit_of(*other, row(is_prefill), ceilings);
+      const PassLimit old_limit = subject_->pass_limit(row(is_prefill), report_.ceilings);
+      const PassLimit limit = other->pass_limit(row(is_prefill), ceilings);
       Change change;
       change.model_factor = limit.limit_s() / old_limit.limit_s();
       change.full = share;
@@ -368,8 +334,8 @@ class LiveRun {
     GridRow doubled = rows_.decode;
     doubled.batch *= 2;
     subject_->runner().run(doubled);
-    const PassLimit old_limit = pass_limit_of(*subject_, rows_.decode, report_.ceilings);
-    const PassLimit limit = pass_limit_of(*subject_, doubled, report_.ceilings);
+    const PassLimit old_limit = subject_->pass_limit(rows_.decode, report_.ceilings);
+    const PassLimit limit = subject_->pass_limit(doubled, report_.ceilings);
     Change change;
     change.model_factor = limit.limit_s() / old_limit.limit_s();
     change.tokens_factor = 2.0;
@@ -428,87 +394,5 @@ class LiveRun {
 }  // namespace
 
 Result<LiveReport> explain_here(LiveOptions options) { return LiveRun(std::move(options)).run(); }
-
-std::string conclude(const std::string& test, const std::string& limiter,
-                     const std::vector<Experiment>& experiments) {
-  int64_t held = 0;
-  int64_t open = 0;
-  std::string refuted;
-  for (const Experiment& one : experiments) {
-    if (one.test != test) continue;
-    held += one.outcome == Outcome::kHeld ? 1 : 0;
-    open += one.outcome == Outcome::kCannotTell ? 1 : 0;
-    if (one.outcome == Outcome::kRefuted) refuted += (refuted.empty() ? "" : ", ") + one.id;
-  }
-  if (!refuted.empty()) {
-    return fmt::format("refuted by {}: something else is at work too", refuted);
-  }
-  if (held == 0) return "not proven: no experiment could tell";
-  const bool is_external = limiter == "neighbour" || limiter == "overflow";
-  return fmt::format("{}: {} predictions held{}",
-                     is_external ? "observed, not removed; how the rest of the time divides is "
-                                   "borne out"
-                                 : "borne out",
-                     held, open > 0 ? fmt::format(", {} could not tell", open) : std::string());
-}
-
-Json live_json(const LiveReport& report) {
-  Json cases = Json::array();
-  for (const LiveCase& one : report.cases) {
-    Json json = measured_pass_json(one.pass, one.limiter);
-    json["all_tok_s"] = one.tok_s;
-    json["conclusion"] = one.conclusion;
-    cases.push_back(std::move(json));
-  }
-  Json experiments = Json::array();
-  for (const Experiment& one : report.experiments) experiments.push_back(experiment_json(one));
-  return {{"schema", "quench.explain/1"},
-          {"claims", Json::array()},
-          {"here",
-           {{"model", report.model},
-            {"format", report.format},
-            {"num_hidden_layers", report.layers},
-            {"device", report.device},
-            {"isa", report.isa},
-            {"threads", report.threads},
-            {"kernels", report.kernels},
-            {"ceilings", ceilings_json(report.ceilings)},
-            {"measure_s", report.measure_s},
-            {"cases", std::move(cases)}}},
-          {"experiments", std::move(experiments)}};
-}
-
-std::string live_text(const LiveReport& report) {
-  std::string text =
-      fmt::format("{}, {}, {} layers, {} {}, {} threads\n\n", report.model, report.format,
-                  report.layers, report.device, report.isa, report.threads);
-  for (const LiveCase& one : report.cases) {
-    const MeasuredPass& pass = one.pass;
-    text += fmt::format(
-        "{}: {:.2f} ms for {} token{}, {:.1f} tok/s, {:.0f} % of the limit of {:.1f} tok/s\n"
-        "  {}\n  time: {}\n",
-        pass.is_prefill ? "prefill" : "decode", 1e3 * pass.time.total_s(), pass.tokens,
-        pass.tokens == 1 ? "" : "s", static_cast<double>(pass.tokens) / pass.time.total_s(),
-        100.0 * one.limiter.share_of_limit, static_cast<double>(pass.tokens) / pass.limit.limit_s(),
-        one.limiter.sentence, time_text(pass));
-    if (!one.conclusion.empty()) text += "  " + one.conclusion + "\n";
-  }
-  text += "\nexperiments, in turns with the unchanged run:\n";
-  int64_t number = 0;
-  for (const Experiment& one : report.experiments) {
-    const bool was_tried = !one.predicted.because.empty();
-    if (was_tried) {
-      text += fmt::format("{}. {}\n   because {}\n   {}\n", ++number, prediction_text(one),
-                          one.predicted.because, outcome_text(one));
-    } else {
-      text += fmt::format("{}. {}, {}: not tried: {}\n", ++number, one.id, one.test, one.note);
-    }
-    if (one.observed_others_cpus) {
-      text += fmt::format("   observed meanwhile: {:.1f} CPUs busy with others\n",
-                          *one.observed_others_cpus);
-    }
-  }
-  return text + fmt::format("\nmeasured in {:.0f} s\n", report.measure_s);
-}
 
 }  // namespace quench

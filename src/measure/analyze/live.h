@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "measure/analyze/limiter.h"
 #include "measure/analyze/live_model.h"
+#include "measure/measured_model.h"
 
 namespace quench {
 
@@ -34,6 +35,7 @@ struct LiveCase {
 
 struct LiveReport {
   std::string model, format, device, isa;
+  MeasuredModel measured;
   int threads = 0;
   int64_t layers = 0;
   std::vector<std::string> kernels;

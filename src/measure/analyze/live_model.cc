@@ -1,9 +1,18 @@
 #include "measure/analyze/live_model.h"
 
 #include <algorithm>
+#include <cmath>
+#include <set>
 #include <string_view>
 
+#include "devices/trace.h"
+
 namespace quench {
+namespace {
+
+constexpr int64_t kTracedRuns = 5;
+
+}  // namespace
 
 Result<std::unique_ptr<LiveModel>> LiveModel::open(SessionOptions options, const LiveLimits& limits,
                                                    uint64_t seed, const LoadProgress& progress) {
@@ -23,6 +32,40 @@ double LiveModel::tok_s(const GridRow& row) {
 
 Arm LiveModel::arm(const GridRow& row) {
   return [this, row]() -> Result<double> { return tok_s(row); };
+}
+
+PassLimit LiveModel::pass_limit(const GridRow& row, const Ceilings& ceilings) const {
+  PassLimit limit = runner_->limit(row, ceilings);
+  const double passes = row.is_prefill ? 1.0 : static_cast<double>(row.tokens);
+  for (double* part :
+       {&limit.f32_flop, &limit.bf16_flop, &limit.int8_op, &limit.memory_s, &limit.compute_s})
+    *part /= passes;
+  limit.read_bytes = std::llround(static_cast<double>(limit.read_bytes) / passes);
+  return limit;
+}
+
+PassTime LiveModel::traced(const GridRow& row) {
+  PassTime best;
+  double best_s = INFINITY;
+  Device& device = session_->device();
+  for (int64_t i = 0; i < kTracedRuns; ++i) {
+    Trace trace(device.num_workers());
+    device.set_trace(&trace);
+    const double traced_s = runner_->run(row);
+    device.set_trace(nullptr);
+    if (traced_s >= best_s) continue;
+    best_s = traced_s;
+    best = pass_time(trace);
+    best.host_s = std::max(0.0, traced_s - best.total_s());
+  }
+  return best;
+}
+
+std::vector<std::string> LiveModel::kernels() const {
+  std::set<std::string> kernels;
+  for (const PlannedMatrix& matrix : session_->plan().matrices)
+    kernels.insert(fmt::format("{}: {}", matrix.format->name, matrix.kernel->name));
+  return {kernels.begin(), kernels.end()};
 }
 
 double LiveModel::generic_share(std::string* kernel) const {

@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "measure/analyze/experiments.h"
+#include "measure/analyze/limiter.h"
 #include "measure/grid_runner.h"
 
 namespace quench {
@@ -26,10 +26,17 @@ class LiveModel {
 
   const Session& session() const { return *session_; }
   GridRunner& runner() { return *runner_; }
+  const GridRunner& runner() const { return *runner_; }
   // Tokens per second of all sequences together.
   double tok_s(const GridRow& row);
   Arm arm(const GridRow& row);
+  // Of one prompt, or of one decoded token of each sequence.
+  PassLimit pass_limit(const GridRow& row, const Ceilings& ceilings) const;
+  // Where the time of such a pass goes: of the least disturbed of some traced runs.
+  PassTime traced(const GridRow& row);
   double generic_share(std::string* kernel) const;
+  // "int8: avx512_int8", one for each pair of format and kernel.
+  std::vector<std::string> kernels() const;
 
  private:
   LiveModel() = default;

@@ -18,6 +18,9 @@ struct SideTask {
   std::vector<double> tokens;         // generated
   std::vector<double> prompt_tokens;  // empty: unknown
   std::vector<double> host_s;         // seen by the caller after the engine, per token
+  // Of a token, or of a prompt's first one, outside the matmuls and attention: small operations,
+  // waiting of the team, the host between passes. Known where it was traced.
+  std::vector<double> overhead_s;
 };
 
 // A cost that somebody wrote down: "20 minutes of rent were 20 CNY".
@@ -36,6 +39,7 @@ struct RecordSide {
   std::optional<double> read_gb_s;   // measured, else the data sheet's
   std::optional<double> peak_tflops;
   bool peaks_are_measured = false;
+  std::optional<double> prompt_flop;  // operations of the prompt, of all types
   std::optional<double> bytes_per_token;
   std::optional<double> weights_bytes;
   std::optional<Money> purchase, rent_per_hour, electricity;

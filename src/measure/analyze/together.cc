@@ -1,0 +1,438 @@
+#include "measure/analyze/together.h"
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+#include "base/topology.h"
+#include "measure/machine.h"
+#include "measure/report/table.h"
+#include "measure/statistics.h"
+#include "measure/telemetry.h"
+
+namespace quench {
+namespace {
+
+constexpr double kLookAround_s = 0.3;
+// Between the telling and the beginning of a period.
+constexpr double kLead_s = 0.02;
+// A loss below this is none.
+constexpr double kNoLoss = 0.97;
+
+// Who runs, and what: one measurement of both models.
+struct Arrangement {
+  const char* id;   // "alone", "together", "isolated"
+  bool is_prefill;  // of the one that is asked about; the other one decodes
+};
+
+class TogetherRun {
+ public:
+  explicit TogetherRun(const TogetherOptions& options) : options_(options) {}
+
+  Result<TogetherReport> run() {
+    report_.prompt_tokens = options_.lengths.prompt_tokens;
+    report_.depth = options_.lengths.depth;
+    report_.cpus = std::max(this_machine().cpus, 1);
+    QUENCH_TRY(half_threads_, room_for_halves());
+    QUENCH_TRY_VOID(start(options_.a, 0));
+    QUENCH_TRY_VOID(start(options_.b, 1));
+    for (size_t i = 0; i < processes_.size(); ++i) {
+      show("loading", static_cast<int64_t>(i), static_cast<int64_t>(processes_.size()));
+      QUENCH_TRY(const ModelFacts facts, processes_[i].ready());
+      if (i % 2 == 0) report_.models[i / 2].facts = facts;
+    }
+    start_s_ = options_.clock();
+    look_around();
+    QUENCH_TRY_VOID(profile());
+    predict();
+    QUENCH_TRY_VOID(measure());
+    conclude_all();
+    report_.measure_s = options_.clock() - start_s_;
+    return std::move(report_);
+  }
+
+ private:
+  struct Samples {
+    std::vector<double> alone, together, isolated;  // tokens per second, by round
+  };
+
+  void show(const std::string& stage, int64_t done, int64_t total) const {
+    if (options_.progress) options_.progress(stage, done, total);
+  }
+  void say(const std::string& text) const {
+    if (options_.say) options_.say(text);
+  }
+  bool is_stopped() const {
+    return options_.stop != nullptr && options_.stop->load(std::memory_order_relaxed);
+  }
+  bool has_halves() const { return half_threads_ > 0; }
+  // Each model's process, then its half beside it.
+  ModelProcess& process(size_t model, bool is_half) {
+    return processes_[has_halves() ? 2 * model + (is_half ? 1 : 0) : model];
+  }
+
+  // Threads of each half; 0, with the reason in the report, where there can be none.
+  Result<int> room_for_halves() {
+    int64_t bytes = 0;
+    for (const SessionOptions* options : {&options_.a, &options_.b}) {
+      QUENCH_TRY(const auto planned, plan_model(*options, Weights::kRequired));
+      bytes += planned->plan.total_bytes();
+    }
+    const auto available = available_memory_bytes();
+    if (available && bytes > *available) {
+      return fail(ErrorCode::kOutOfMemory,
+                  "Both models have to be in memory at once: {:.1f} GB are planned, {:.1f} GB are "
+                  "free.",
+                  static_cast<double>(bytes) / 1e9, static_cast<double>(*available) / 1e9);
+    }
+    if (topology().core_cpus.size() < 2) {
+      report_.isolation = "not tried: there is one core only";
+      return 0;
+    }
+    // Those that run alone stay in memory, for the turns.
+    if (available && 2 * bytes > *available) {
+      report_.isolation = fmt::format(
+          "not tried: that takes {:.1f} GB for a second copy of both, {:.1f} GB are free",
+          2.0 * static_cast<double>(bytes) / 1e9, static_cast<double>(*available) / 1e9);
+      return 0;
+    }
+    return static_cast<int>(topology().core_cpus.size() / 2);
+  }
+
+  Result<void> start(const SessionOptions& session, size_t model) {
+    ModelProcessOptions options;
+    options.session = session;
+    options.lengths = options_.lengths;
+    options.seed = options_.seed;
+    options.run_s = options_.period_s / 10.0;
+    QUENCH_TRY(ModelProcess whole, ModelProcess::start(options));
+    processes_.push_back(std::move(whole));
+    if (!has_halves()) return {};
+    const std::vector<int>& cores = topology().core_cpus;
+    const auto first = cores.begin() + (model == 0 ? 0 : half_threads_);
+    options.cpus.assign(first, first + half_threads_);
+    options.session.device_options.num_threads = half_threads_;
+    QUENCH_TRY(ModelProcess half, ModelProcess::start(options));
+    processes_.push_back(std::move(half));
+    return {};
+  }
+
+  // Nothing of ours is busy yet, so what is busy belongs to others.
+  void look_around() {
+    MachineReader reader;
+    const MachineReading before = reader.read(false);
+    std::this_thread::sleep_for(std::chrono::duration<double>(kLookAround_s));
+    const MachineInterval during = between(before, reader.read(false));
+    report_.others_cpus =
+        report_.cpus * (during.others_share.value_or(0.0) + during.steal_share.value_or(0.0));
+  }
+
+  Result<void> profile() {
+    for (size_t i = 0; i < processes_.size(); ++i) {
+      show("measuring the machine", static_cast<int64_t>(i),
+           static_cast<int64_t>(processes_.size()));
+      QUENCH_TRY(ModelProfile profile, processes_[i].profile());
+      profiles_.push_back(std::move(profile));
+    }
+    return {};
+  }
+
+  const ModelProfile& profile_of(size_t model, bool is_half) const {
+    return profiles_[has_halves() ? 2 * model + (is_half ? 1 : 0) : model];
+  }
+  Tenant tenant(size_t model, bool is_prefill) const {
+    const ModelProfile& profile = profile_of(model, false);
+    return {report_.models[model].facts.threads,
+            is_prefill ? profile.prefill_time : profile.decode_time,
+            is_prefill ? profile.prefill_limit : profile.decode_limit};
+  }
+
+  void predict() {
+    for (const bool is_isolated : {false, true}) {
+      if (is_isolated && !has_halves()) return;
+      for (const size_t model : {0, 1}) {
+        for (const bool is_prefill : {false, true}) {
+          const Tenant mine = tenant(model, is_prefill);
+          const Tenant other = tenant(1 - model, false);
+          const Ceilings& ceilings = profile_of(model, false).ceilings;
+          Experiment experiment;
+          experiment.id = is_isolated ? "isolated" : "together";
+          experiment.test =
+              fmt::format("{} of {}", is_prefill ? "prefill" : "decode", label(model));
+          experiment.change =
+              is_isolated ? fmt::format("beside {}, each with {} thread(s) on cores of its own",
+                                        label(1 - model), half_threads_)
+                          : fmt::format("beside {}", label(1 - model));
+          const ModelProfile& half = profile_of(model, true);
+          experiment.predicted =
+              is_isolated
+                  ? forecast_isolated(mine, is_prefill ? half.prefill_limit : half.decode_limit,
+                                      other, half_threads_, ceilings)
+                  : forecast_together(mine, other, report_.cpus, report_.others_cpus, ceilings);
+          say(prediction_text(experiment));
+          report_.experiments.push_back(std::move(experiment));
+        }
+      }
+    }
+  }
+
+  // Two models of one name are told apart by their place.
+  std::string label(size_t model) const {
+    return fmt::format("{} ({})", model == 0 ? "A" : "B", report_.models[model].facts.name);
+  }
+
+  Result<void> measure() {
+    std::vector<Arrangement> steps = {
+        {"alone", false}, {"alone", true}, {"together", false}, {"together", true}};
+    if (has_halves()) steps.insert(steps.end(), {{"isolated", false}, {"isolated", true}});
+    for (int64_t round = 0; round < options_.rounds; ++round) {
+      if (round > 0 && options_.clock() >= start_s_ + options_.budget_s) break;
+      for (const Arrangement& step : steps) {
+        if (is_stopped()) return fail(ErrorCode::kCancelled, "Stopped by Ctrl-C.");
+        show("alone and together, in turns", round, options_.rounds);
+        QUENCH_TRY_VOID(measure_step(step));
+      }
+      // Backwards, so that a drift of the machine falls on all alike.
+      std::reverse(steps.begin(), steps.end());
+    }
+    return {};
+  }
+
+  Result<void> measure_step(const Arrangement& step) {
+    const std::string id = step.id;
+    auto kept = [&](size_t model) -> std::vector<double>& {
+      Samples& samples = samples_[model][step.is_prefill ? 1 : 0];
+      return id == "alone" ? samples.alone : id == "together" ? samples.together : samples.isolated;
+    };
+    // Two decodes are one measurement of both.
+    if (id != "alone" && !step.is_prefill) {
+      QUENCH_TRY(const auto speeds, side_by_side(0, false, id == "isolated"));
+      kept(0).push_back(speeds.first);
+      kept(1).push_back(speeds.second);
+      return {};
+    }
+    for (const size_t model : {0, 1}) {
+      if (id == "alone") {
+        ModelProcess& only = process(model, false);
+        const double begin_s = now_s() + kLead_s;
+        QUENCH_TRY_VOID(only.begin(step.is_prefill, begin_s, begin_s + options_.period_s));
+        QUENCH_TRY(const double speed, only.finish());
+        kept(model).push_back(speed);
+      } else {
+        QUENCH_TRY(const auto speeds, side_by_side(model, true, id == "isolated"));
+        kept(model).push_back(speeds.first);
+      }
+    }
+    return {};
+  }
+
+  // This model and the other one, which decodes.
+  Result<std::pair<double, double>> side_by_side(size_t model, bool is_prefill, bool is_half) {
+    ModelProcess& mine = process(model, is_half);
+    ModelProcess& other = process(1 - model, is_half);
+    const double begin_s = now_s() + kLead_s;
+    QUENCH_TRY_VOID(mine.begin(is_prefill, begin_s, begin_s + options_.period_s));
+    QUENCH_TRY_VOID(other.begin(false, begin_s, begin_s + options_.period_s));
+    QUENCH_TRY(const double speed, mine.finish());
+    QUENCH_TRY(const double other_speed, other.finish());
+    return std::pair(speed, other_speed);
+  }
+
+  TogetherSpeeds speeds_of(size_t model, std::vector<double> Samples::*values) const {
+    const auto tokens =
+        static_cast<double>(options_.lengths.prompt_tokens * options_.lengths.batch);
+    return {median(samples_[model][0].*values), tokens / median(samples_[model][1].*values)};
+  }
+
+  void conclude_all() {
+    for (Experiment& one : report_.experiments) {
+      const bool is_isolated = one.id == "isolated";
+      const size_t model = one.test.find(label(0)) != std::string::npos ? 0 : 1;
+      const Samples& samples = samples_[model][one.test.starts_with("prefill") ? 1 : 0];
+      one.unchanged_tok_s = samples.alone;
+      one.changed_tok_s = is_isolated ? samples.isolated : samples.together;
+      judge(one);
+      say(prediction_text(one) + "\n  " + outcome_text(one));
+    }
+    for (const size_t model : {0, 1}) {
+      TogetherModel& result = report_.models[model];
+      result.alone = speeds_of(model, &Samples::alone);
+      result.together = speeds_of(model, &Samples::together);
+      if (has_halves()) result.isolated = speeds_of(model, &Samples::isolated);
+      result.why = why(model);
+    }
+    if (has_halves()) report_.isolation = isolation();
+  }
+
+  std::string why(size_t model) const {
+    const TogetherModel& result = report_.models[model];
+    const Experiment& decode = report_.experiments[2 * model];
+    const double kept = result.together.decode_tok_s / result.alone.decode_tok_s;
+    return fmt::format(
+        "keeps {:.0f} % of its decode speed, and its first token comes {:.2f} times as late: {}",
+        100.0 * kept, result.together.ttft_s / result.alone.ttft_s, decode.predicted.because);
+  }
+
+  std::string isolation() const {
+    std::string text = fmt::format("with {} thread(s) each, on cores of their own:", half_threads_);
+    for (const size_t model : {0, 1}) {
+      const Samples& decode = samples_[model][0];
+      const Samples& prefill = samples_[model][1];
+      auto gain = [](const Samples& samples) {
+        std::vector<double> ratios;
+        for (size_t i = 0; i < samples.together.size(); ++i)
+          ratios.push_back(samples.isolated[i] / samples.together[i]);
+        const MedianInterval interval = median_interval(ratios);
+        return fmt::format("{:.2f} ({:.2f} to {:.2f})", median(ratios), interval.low,
+                           interval.high);
+      };
+      text += fmt::format("{} {} decodes at {} times the speed of sharing them all, prefills at {}",
+                          model == 0 ? "" : ";", label(model), gain(decode), gain(prefill));
+    }
+    return text;
+  }
+
+  const TogetherOptions& options_;
+  std::vector<ModelProcess> processes_;
+  std::vector<ModelProfile> profiles_;
+  int half_threads_ = 0;
+  Samples samples_[2][2];  // [model][is_prefill]
+  double start_s_ = 0.0;
+  TogetherReport report_;
+};
+
+}  // namespace
+
+double Tenant::read_gb_s() const {
+  return static_cast<double>(limit.read_bytes) / std::max(time.total_s(), 1e-12) / 1e9;
+}
+
+Forecast forecast_together(const Tenant& tenant, const Tenant& other, int cpus, double others_cpus,
+                           const Ceilings& ceilings) {
+  // Processors are shared evenly by those who want them.
+  const double before = std::max(tenant.threads + others_cpus, static_cast<double>(cpus));
+  const double after = std::max(tenant.threads + other.threads + others_cpus, before);
+  const double cpu_share = before / after;
+  // What both read while they have their processors, against what memory gives for both sets.
+  const int64_t both_bytes = tenant.limit.read_bytes + other.limit.read_bytes;
+  const double wanted_gb_s = cpu_share * (tenant.read_gb_s() + other.read_gb_s());
+  const double supply_gb_s = ceilings.for_working_set(both_bytes).read_gb_s.best;
+  const double memory_share = std::min(1.0, supply_gb_s / std::max(wanted_gb_s, 1e-9));
+  const ReadCeiling& alone = ceilings.for_working_set(tenant.limit.read_bytes);
+  const double cache = std::max(1.0, alone.read_gb_s.best / supply_gb_s);
+  const PassTime& time = tenant.time;
+  const double slowed =
+      time.total_s() > 0.0
+          ? (time.weights_s * cache + time.total_s() - time.weights_s) / time.total_s()
+          : 1.0;
+  const double share = cpu_share * memory_share;
+  Forecast prediction;
+  prediction.otherwise = share < kNoLoss ? 1.0 : 0.5;
+  prediction.high = std::min(1.15 * share, share < kNoLoss ? kNoLoss : 1.05);
+  // A team waits for whichever member is off its processor, at worst until all are on by chance.
+  prediction.low = 0.8 * std::pow(cpu_share, std::min(tenant.threads, 8)) * memory_share / slowed;
+  prediction.because = fmt::format(
+      "{} and {} threads{} share {} CPUs, which leaves {:.2f} of the time; then both read {:.1f} "
+      "GB/s of the {:.1f} that {} gives for {:.1f} MB{}",
+      tenant.threads, other.threads,
+      others_cpus > 0.05 ? fmt::format(" and {:.1f} CPUs' worth of others", others_cpus)
+                         : std::string(),
+      cpus, cpu_share, wanted_gb_s, supply_gb_s, ceilings.for_working_set(both_bytes).level,
+      static_cast<double>(both_bytes) / 1e6,
+      cache > 1.05 ? fmt::format("; alone its {:.1f} MB come from {} at {:.1f} GB/s",
+                                 static_cast<double>(tenant.limit.read_bytes) / 1e6, alone.level,
+                                 alone.read_gb_s.best)
+                   : std::string());
+  return prediction;
+}
+
+Forecast forecast_isolated(const Tenant& tenant, const PassLimit& half_limit, const Tenant& other,
+                           int half_threads, const Ceilings& ceilings) {
+  const double share = std::min(1.0, static_cast<double>(half_threads) / tenant.threads);
+  Change change;
+  change.model_factor = half_limit.limit_s() / std::max(tenant.limit.limit_s(), 1e-12);
+  change.rest_high = 1.0 / share;
+  change.full = share;
+  Forecast prediction = forecast_change(tenant.time, change);
+  const int64_t both_bytes = tenant.limit.read_bytes + other.limit.read_bytes;
+  const double supply_gb_s = ceilings.for_working_set(both_bytes).read_gb_s.best;
+  // Half the processors ask for no more than all of them.
+  const double wanted_gb_s = std::max(share, 0.5) * (tenant.read_gb_s() + other.read_gb_s());
+  const double memory_share = std::min(1.0, supply_gb_s / std::max(wanted_gb_s, 1e-9));
+  prediction.low *= memory_share;
+  prediction.because = fmt::format(
+      "{} instead of {} threads: the least time is {:.2f} times as long; both then read at most "
+      "{:.1f} GB/s of {:.1f}",
+      half_threads, tenant.threads, change.model_factor, wanted_gb_s, supply_gb_s);
+  return prediction;
+}
+
+Result<TogetherReport> explain_together(const TogetherOptions& options) {
+  return TogetherRun(options).run();
+}
+
+Json together_json(const TogetherReport& report) {
+  auto speeds = [](const TogetherSpeeds& one) {
+    return Json{{"decode_tok_s", one.decode_tok_s}, {"ttft_s", one.ttft_s}};
+  };
+  Json models = Json::array();
+  for (const TogetherModel& model : report.models) {
+    models.push_back({{"name", model.facts.name},
+                      {"format", model.facts.format},
+                      {"isa", model.facts.isa},
+                      {"threads", model.facts.threads},
+                      {"planned_bytes", model.facts.planned_bytes},
+                      {"alone", speeds(model.alone)},
+                      {"together", speeds(model.together)},
+                      {"isolated", model.isolated ? speeds(*model.isolated) : Json()},
+                      {"decode_kept", model.together.decode_tok_s / model.alone.decode_tok_s},
+                      {"ttft_factor", model.together.ttft_s / model.alone.ttft_s},
+                      {"why", model.why}});
+  }
+  Json experiments = Json::array();
+  for (const Experiment& one : report.experiments) experiments.push_back(experiment_json(one));
+  return {{"schema", "quench.explain/1"},
+          {"claims", Json::array()},
+          {"together",
+           {{"models", std::move(models)},
+            {"cpus", report.cpus},
+            {"others_cpus", report.others_cpus},
+            {"prompt_tokens", report.prompt_tokens},
+            {"depth", report.depth},
+            {"isolation", report.isolation},
+            {"measure_s", report.measure_s}}},
+          {"experiments", std::move(experiments)}};
+}
+
+std::string together_text(const TogetherReport& report) {
+  Table table;
+  table.columns = {{"model", "model", Align::kLeft}, {"run", "", Align::kLeft},
+                   {"decode_tok_s", "decode tok/s"}, {"decode_kept", "of alone %"},
+                   {"ttft_s", "first token ms"},     {"ttft_factor", "times as late"}};
+  for (const TogetherModel& model : report.models) {
+    auto add = [&](const char* run, const TogetherSpeeds& speeds) {
+      table.rows.push_back({text_cell(model.facts.name + " " + model.facts.format), text_cell(run),
+                            number_cell(speeds.decode_tok_s, 1),
+                            number_cell(speeds.decode_tok_s / model.alone.decode_tok_s, 0, 100.0),
+                            number_cell(speeds.ttft_s, 1, 1e3),
+                            number_cell(speeds.ttft_s / model.alone.ttft_s, 2)});
+    };
+    add("alone", model.alone);
+    add("together", model.together);
+    if (model.isolated) add("together, cores of its own", *model.isolated);
+  }
+  std::string text = fmt::format(
+      "Two models on {} CPUs, each in a process of its own; the other one decodes.\n"
+      "Prompts of {} tokens, decode behind {}; others kept {:.1f} CPUs busy before.\n\n",
+      report.cpus, report.prompt_tokens, report.depth, report.others_cpus);
+  text += table.text() + "\n";
+  for (const TogetherModel& model : report.models)
+    text += fmt::format("{} {}\n", model.facts.name, model.why);
+  text += fmt::format("isolation: {}\n\npredicted before, measured in turns:\n", report.isolation);
+  int64_t number = 0;
+  for (const Experiment& one : report.experiments)
+    text += fmt::format("{}. {}\n   {}\n", ++number, prediction_text(one), outcome_text(one));
+  return text + fmt::format("\nmeasured in {:.0f} s\n", report.measure_s);
+}
+
+}  // namespace quench
