@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 // Opens an HTML report in a headless Chromium and compares what its charts hold with the numbers it was made from:
-//   node tools/test_report.mjs report.html shootout.json [--screenshots DIR]
+//   node tools/test_report.mjs report.html NUMBERS.json [A.json B.json] [--screenshots DIR]
+// The numbers are what `quench shootout`, `quench bench` or `quench compare` wrote with --json; a comparison has those of
+// its ratios only, and takes its runs from the two records behind it.
 // In light and dark, wide (1280) and phone-wide (390): nothing is loaded, no script fails, the page does not scroll
 // sideways, every canvas holds a drawn chart, every run of the JSON is a dot inside its chart's area.
 // Opt-in, not part of make test: it needs chromium (Debian's package, or CHROMIUM=path) and node 18 or later.
@@ -9,13 +11,21 @@ import {mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from "node:
 import {tmpdir} from "node:os";
 import {join, resolve} from "node:path";
 
-const [page, numbers, ...rest] = process.argv.slice(2);
-if (!page || !numbers) {
-  console.error("usage: node tools/test_report.mjs report.html shootout.json [--screenshots DIR]");
+const words = process.argv.slice(2);
+const flag = words.indexOf("--screenshots");
+const screenshots = flag < 0 ? null : words.splice(flag, 2)[1];
+const [page, ...files] = words;
+if (!page || files.length === 0) {
+  console.error("usage: node tools/test_report.mjs report.html NUMBERS.json [A.json B.json] [--screenshots DIR]");
   process.exit(2);
 }
-const screenshots = rest[0] === "--screenshots" ? rest[1] : null;
-const shootout = JSON.parse(readFileSync(numbers, "utf8"));
+// Of a grid each row is a task, as `quench compare` takes it.
+const as_record = (json) => json.schema !== "quench.bench/1" ? json : {tasks: json.rows.map((row) => ({
+  task: `${row.test} ${row.tokens} @${row.depth} x${row.batch}`,
+  runs: row.tok_s.map((speed) => row.test === "decode" ? {decode_tok_s: speed}
+                                                       : {ttft_s: row.tokens * row.batch / speed})}))};
+const [measured, ...files_behind] = files.map((file) => JSON.parse(readFileSync(file, "utf8")));
+const sides = files_behind.map(as_record);
 let failures = 0;
 function check(good, what) {
   if (good) return;
@@ -85,19 +95,25 @@ const read_charts = `[...document.querySelectorAll("canvas")].map((canvas) => {
 const close = (a, b) => Math.abs(a - b) <= 1e-9 * Math.max(Math.abs(a), Math.abs(b));
 const same = (a, b) => a.length === b.length && a.every((value, i) => close(value, b[i]));
 const runs = (record, task) => record.tasks.filter((t) => task === null || t.task === task)
-  .flatMap((t) => t.runs).filter((run) => !run.warmup);
+  .flatMap((t) => t.runs).filter((run) => !run.warmup && !known(run.error));
 const known = (value) => value !== null && value !== undefined;
 
 // The dots that the JSON asks for, chart by chart in the order of the page.
-function expected() {
+const values_of = (list, key) => list.map((run) => run[key]).filter(known);
+const some = (rows) => rows.filter((values) => values.length);
+const scaled = (rows) => {
+  const scale = Math.max(...rows.flat()) < 1 ? 1e3 : 1;
+  return rows.map((values) => values.map((value) => value * scale));
+};
+
+function of_shootout(shootout) {
   const charts = [];
-  const measured = shootout.rows.filter((row) => known(row.kld_mean));
-  if (measured.length) charts.push(["points", measured.map((row) => [row.bytes / 1e6, row.kld_mean])]);
-  const strip = (task, key) => shootout.records.map((record) => runs(record, task).map((run) => run[key]).filter(known))
-    .filter((values) => values.length);
+  const scored = shootout.rows.filter((row) => known(row.kld_mean));
+  if (scored.length) charts.push(["points", scored.map((row) => [row.bytes / 1e6, row.kld_mean])]);
+  const strip = (task, key) => some(shootout.records.map((record) => values_of(runs(record, task), key)));
   charts.push(["values", strip(null, "decode_tok_s")]);
   for (const key of ["ttft_s", "e2e_s"]) {
-    const all = shootout.records.flatMap((record) => runs(record, null).map((run) => run[key])).filter(known);
+    const all = shootout.records.flatMap((record) => values_of(runs(record, null), key));
     const scale = Math.max(...all) < 1 ? 1e3 : 1;
     for (const {task} of shootout.records[0].tasks)
       charts.push(["values", strip(task, key).map((values) => values.map((value) => value * scale))]);
@@ -108,6 +124,36 @@ function expected() {
   }
   return charts;
 }
+
+function of_record(record) {
+  const strip = (key) => some(record.tasks.map(({task}) => values_of(runs(record, task), key)));
+  const load = (key) => some(record.loads.map((level) => level.runs.filter((run) => known(run[key]) && !known(run.error))
+    .map((run) => run[key] + (run.late_s ?? 0))));
+  return [strip("decode_tok_s"), scaled(strip("ttft_s")), scaled(strip("e2e_s")),
+          scaled(load("ttft_s")), scaled(load("e2e_s"))].filter((rows) => rows.length).map((rows) => ["values", rows]);
+}
+
+const of_grid = (grid) => ["decode", "prefill"]
+  .map((test) => ["values", grid.rows.filter((row) => row.test === test).map((row) => row.tok_s)])
+  .filter(([, rows]) => rows.length);
+
+function of_comparison(comparison) {
+  const metrics = ["decode_tok_s", "ttft_s", "e2e_s", "e2e_equal_length_s"];
+  const charts = metrics.map((metric) => comparison.rows.filter((row) => row.metric === metric)
+    .map((row) => [row.speedup])).filter((rows) => rows.length).map((rows) => ["values", rows]);
+  if (sides.length === 2) {
+    for (const key of metrics.slice(0, 3)) {
+      const both = sides[0].tasks.map(({task}) => sides.map((side) => values_of(runs(side, task), key)))
+        .filter((rows) => rows.every((values) => values.length));
+      const scale = key !== "decode_tok_s" && Math.max(...both.flat(2)) < 1 ? 1e3 : 1;
+      for (const rows of both) charts.push(["values", rows.map((values) => values.map((value) => value * scale))]);
+    }
+  }
+  return charts;
+}
+
+const expected = () => ({"quench.shootout/1": of_shootout, "quench.record/1": of_record, "quench.bench/1": of_grid,
+                         "quench.compare/1": of_comparison})[measured.schema](measured);
 
 function check_charts(charts, where) {
   const wanted = expected();

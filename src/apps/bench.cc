@@ -6,6 +6,7 @@
 #include "apps/options.h"
 #include "apps/progress.h"
 #include "apps/verbs.h"
+#include "base/file.h"
 #include "measure/analyze/score.h"
 #include "measure/bench_record.h"
 #include "measure/grid.h"
@@ -13,6 +14,7 @@
 #include "measure/http_client.h"
 #include "measure/records.h"
 #include "measure/report/bench_report.h"
+#include "measure/report/grid_report.h"
 
 namespace quench {
 namespace {
@@ -32,9 +34,11 @@ struct BenchFlags {
   bool csv = false;
   bool markdown = false;
   bool no_history = false;
+  std::string html_path;
   std::vector<CLI::Option*> grid_only;
   std::vector<CLI::Option*> protocol_only;
 
+  bool is_machine_read() const { return json || csv || markdown; }
   bool wants_grid() const {
     return std::any_of(grid_only.begin(), grid_only.end(),
                        [](const CLI::Option* option) { return option->count() > 0; });
@@ -45,12 +49,58 @@ std::string json_text(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+// Where a page is to be written, before the work and not after it.
+Result<void> check_paths(const BenchFlags& flags) {
+  if (!flags.grid.trace_path.empty()) QUENCH_TRY_VOID(check_output_path(flags.grid.trace_path));
+  if (!flags.html_path.empty()) QUENCH_TRY_VOID(check_output_path(flags.html_path));
+  return {};
+}
+
+Result<void> write_page(const BenchFlags& flags, const std::string& page) {
+  QUENCH_TRY_VOID(write_file_atomic(flags.html_path, page));
+  if (!flags.is_machine_read()) std::printf("Report: %s\n", flags.html_path.c_str());
+  return {};
+}
+
+// Keeping is the last thing and fails without harm: the figures are printed by then.
+void keep(const Json& record, bool is_quiet) {
+  const auto kept = keep_in_history(record);
+  if (!kept) {
+    std::fprintf(stderr, "quench: %s\n", kept.error().message.c_str());
+  } else if (!is_quiet) {
+    std::printf("Kept as %s (quench history).\n", record["id"].get<std::string>().c_str());
+  }
+}
+
+// How near earlier predictions came, in a line each; so far nothing, where nothing was predicted.
+void print_scores(const std::vector<Measurement>& measurements, bool is_quiet) {
+  const std::string scores = score_text(measurements);
+  if (!is_quiet) std::fputs(scores.c_str(), stdout);
+}
+
+// What makes figures that must not be believed, or are none, is an error, after they are kept.
+Result<void> refuse(const std::vector<Problem>& problems) {
+  for (const Problem& problem : problems) {
+    if (problem.kind == "failed" || problem.kind == "impossible")
+      return fail(ErrorCode::kInternal, "{}", problem.message);
+  }
+  return {};
+}
+
+// Hours later would be a bad time to hear of it.
+void warn_of_history(const BenchFlags& flags) {
+  if (flags.no_history) return;
+  if (const auto usable = check_history(); !usable)
+    std::fprintf(stderr, "quench: %s\n", usable.error().message.c_str());
+}
+
 Result<void> bench_grid(BenchFlags& flags) {
   GridOptions& options = flags.grid;
   options.session = flags.options.session;
   options.seed = flags.options.first_seed;
+  options.label = flags.options.label;
   options.stop = &interrupt_flag();
-  if (!options.trace_path.empty()) QUENCH_TRY_VOID(check_output_path(options.trace_path));
+  warn_of_history(flags);
   ProgressLine line(true);
   options.progress = [&](const std::string& stage, int64_t done, int64_t total) {
     line.show(stage, done, total);
@@ -58,25 +108,23 @@ Result<void> bench_grid(BenchFlags& flags) {
   const auto grid = run_grid(options);
   line.clear();
   if (!grid) return tl::unexpected(grid.error());
-  const std::string scores =
-      flags.no_history ? std::string() : score_text(measurements_of(*grid, utc_time()));
+  const Json json = grid_json(*grid, utc_time());
+  const Strings& strings = Strings::of(flags.options.lang);
   if (flags.json) {
-    std::fputs(json_text(grid_json(*grid)).c_str(), stdout);
+    std::fputs(json_text(json).c_str(), stdout);
   } else if (flags.csv) {
-    std::fputs(grid_table(*grid).csv().c_str(), stdout);
+    std::fputs(grid_table(json, strings).csv().c_str(), stdout);
   } else if (flags.markdown) {
-    std::fputs(grid_table(*grid).markdown().c_str(), stdout);
+    std::fputs(grid_markdown(json, strings).c_str(), stdout);
   } else {
-    std::printf("%s, %lld layers, %s: %.1f MB of weights, loaded in %.2f s\n", grid->model.c_str(),
-                static_cast<long long>(grid->num_layers), grid->format.c_str(),
-                static_cast<double>(grid->weights_bytes) / 1e6, grid->load_s);
-    std::printf("%s, ISA level %s, %d threads; kernels %s\n\n", grid->ceilings.cpu_model.c_str(),
-                grid->isa.c_str(), grid->threads,
-                fmt::format("{}", fmt::join(grid->kernels, ", ")).c_str());
-    std::fputs(grid_table(*grid).text(stdout_takes_style()).c_str(), stdout);
-    if (!scores.empty()) std::printf("\n%s", scores.c_str());
+    std::fputs(grid_text(json, strings, stdout_takes_style()).c_str(), stdout);
   }
-  return {};
+  if (!flags.no_history) {
+    keep(json, flags.is_machine_read());
+    print_scores(measurements_of(*grid, utc_time()), flags.is_machine_read());
+  }
+  if (!flags.html_path.empty()) QUENCH_TRY_VOID(write_page(flags, grid_html(json, strings)));
+  return refuse(grid->problems);
 }
 
 Result<void> set_server(BenchFlags& flags) {
@@ -91,27 +139,9 @@ Result<void> set_server(BenchFlags& flags) {
   return {};
 }
 
-// Keeping is the last thing and fails without harm: the figures are printed by then.
-void keep(const Json& record, bool is_quiet) {
-  const auto kept = keep_in_history(record);
-  if (!kept) {
-    std::fprintf(stderr, "quench: %s\n", kept.error().message.c_str());
-  } else if (!is_quiet) {
-    std::printf("Kept as %s (quench history).\n", record["id"].get<std::string>().c_str());
-  }
-  if (const auto measurement = measurement_of(record)) {
-    const std::string scores = score_text({*measurement});
-    if (!is_quiet) std::fputs(scores.c_str(), stdout);
-  }
-}
-
 Result<void> bench_protocol(BenchFlags& flags) {
   QUENCH_TRY_VOID(set_server(flags));
-  // Hours later would be a bad time to hear of it.
-  if (!flags.no_history) {
-    if (const auto usable = check_history(); !usable)
-      std::fprintf(stderr, "quench: %s\n", usable.error().message.c_str());
-  }
+  warn_of_history(flags);
   ProgressLine line(true);
   flags.options.stop = &interrupt_flag();
   flags.options.progress = [&](const std::string& stage, int64_t done, int64_t total,
@@ -123,29 +153,30 @@ Result<void> bench_protocol(BenchFlags& flags) {
   line.clear();
   const bool has_runs = !bench.tasks.empty() && !bench.tasks.front().runs.empty();
   if (!done && !has_runs) return done;
-  const std::string time = utc_time();
-  const Json record = record_json(bench, time);
-  const bool is_machine_read = flags.json || flags.csv || flags.markdown;
+  const Json record = record_json(bench, utc_time());
+  const Strings& strings = Strings::of(flags.options.lang);
   if (flags.json) {
     std::fputs(json_text(record).c_str(), stdout);
   } else if (flags.csv) {
-    std::fputs(run_table(bench).csv().c_str(), stdout);
+    std::fputs(run_table(record).csv().c_str(), stdout);
   } else if (flags.markdown) {
-    std::fputs(bench_markdown(bench, time).c_str(), stdout);
+    std::fputs(bench_markdown(record, strings).c_str(), stdout);
   } else {
-    std::fputs(bench_text(bench, stdout_takes_style()).c_str(), stdout);
+    std::fputs(bench_text(record, strings, stdout_takes_style()).c_str(), stdout);
   }
-  if (!flags.no_history) keep(record, is_machine_read);
+  if (!flags.no_history) {
+    keep(record, flags.is_machine_read());
+    if (const auto measurement = measurement_of(record))
+      print_scores({*measurement}, flags.is_machine_read());
+  }
+  if (!flags.html_path.empty()) QUENCH_TRY_VOID(write_page(flags, bench_html(record, strings)));
   if (!done) return done;
-  for (const Problem& problem : bench.problems) {
-    if (problem.kind == "failed" || problem.kind == "impossible")
-      return fail(ErrorCode::kInternal, "{}", problem.message);
-  }
-  return {};
+  return refuse(bench.problems);
 }
 
 Result<void> bench(BenchFlags& flags) {
   install_interrupt_flag();
+  QUENCH_TRY_VOID(check_paths(flags));
   return flags.wants_grid() ? bench_grid(flags) : bench_protocol(flags);
 }
 
@@ -170,9 +201,6 @@ void add_protocol_options(CLI::App& verb, BenchFlags& flags) {
           ->allow_extra_args(false));
   keep_option(verb.add_option("--prompt", options.prompt, "This message instead of the tasks"))
       ->excludes(tasks);
-  keep_option(verb.add_option("--lang", options.lang, "Language of the prompts"))
-      ->check(CLI::IsMember({"en", "zh"}))
-      ->capture_default_str();
   keep_option(verb.add_option("--length", options.length, "How much: full, short or quick"))
       ->check(CLI::IsMember({"full", "short", "quick"}))
       ->capture_default_str();
@@ -205,8 +233,6 @@ void add_protocol_options(CLI::App& verb, BenchFlags& flags) {
       ->check(CLI::PositiveNumber);
   keep_option(verb.add_flag("--cached-ceilings", options.cached_ceilings,
                             "Take the machine's ceilings of the last day instead of measuring"));
-  keep_option(verb.add_option("--label", options.label, "A name for the record"));
-  verb.add_flag("--no-history", flags.no_history, "Do not keep the record, nor score predictions");
 }
 
 void add_server_options(CLI::App& verb, BenchFlags& flags) {
@@ -283,6 +309,13 @@ void add_bench(CLI::App& app, Verb& chosen) {
   verb->add_option("--seed", flags->options.first_seed,
                    "First seed of the counted runs; of the token ids with --pp and --tg")
       ->capture_default_str();
+  verb->add_option("--lang", flags->options.lang, "Language of the prompts and of the report")
+      ->check(CLI::IsMember(Strings::languages()))
+      ->capture_default_str();
+  verb->add_option("--html", flags->html_path, "Write a report with charts to this file, too");
+  verb->add_option("--label", flags->options.label, "A name for the record");
+  verb->add_flag("--no-history", flags->no_history,
+                 "Do not keep the record (quench history), nor score predictions");
   auto* json = verb->add_flag("--json", flags->json, "One JSON object instead of text");
   auto* csv = verb->add_flag("--csv", flags->csv, "One line per run instead of text");
   auto* markdown = verb->add_flag("--md", flags->markdown, "Markdown instead of text");

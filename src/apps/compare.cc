@@ -5,7 +5,10 @@
 #include "apps/options.h"
 #include "apps/progress.h"
 #include "apps/verbs.h"
+#include "base/file.h"
 #include "measure/analyze/live_compare.h"
+#include "measure/history.h"
+#include "measure/report/compare_html.h"
 
 namespace quench {
 namespace {
@@ -15,6 +18,7 @@ constexpr const char* kCompareExamples = R"~(Examples:
   quench compare laptop.json server.json --json
   quench compare demo demo --live --format-b int8       two models here, in turns
   quench compare Qwen2.5-7B Qwen2.5-14B --live --random-weights --layers 2 --format int4_g128
+  quench compare 3f2a 9b01 --html compared.html       of the history (quench history)
   quench compare --typed mine.json > mine.record.json)~";
 
 // What one side has instead of what both have.
@@ -32,11 +36,26 @@ struct CompareFlags {
   SessionOptions both;
   SideFlags side_a, side_b;
   std::vector<const CLI::Option*> live_only;
+  std::string html_path;
+  std::string lang = "en";
 };
 
-Result<Json> read_record(const std::string& path) {
-  QUENCH_TRY(const Json json, read_json_file(path));
-  return to_record(json, path);
+// A file, or the beginning of the id of a measurement that was kept.
+Result<Json> read_record(const std::string& name) {
+  if (file_exists(name)) {
+    QUENCH_TRY(const Json json, read_json_file(name));
+    return to_record(json, name);
+  }
+  QUENCH_TRY(const std::string path, history_path());
+  if (file_exists(path)) {
+    QUENCH_TRY(const auto history, History::open(path));
+    const auto json = history->get(name);
+    if (json) return to_record(*json, name);
+    if (json.error().code != ErrorCode::kNotFound) return tl::unexpected(json.error());
+  }
+  return fail(ErrorCode::kNotFound,
+              "{}: there is neither such a file nor a measurement of this id (quench history).",
+              name);
 }
 
 Result<SessionOptions> session_of(const SessionOptions& both, const std::string& model,
@@ -68,12 +87,6 @@ Result<Comparison> compare_here(const CompareFlags& flags) {
   return comparison;
 }
 
-Result<Comparison> compare_files(const CompareFlags& flags) {
-  QUENCH_TRY(const Json a, read_record(flags.a));
-  QUENCH_TRY(const Json b, read_record(flags.b));
-  return compare_records(a, b, flags.alpha);
-}
-
 Result<void> compare(const CompareFlags& flags) {
   if (!flags.typed.empty()) {
     QUENCH_TRY(const Json record, read_record(flags.typed));
@@ -83,7 +96,14 @@ Result<void> compare(const CompareFlags& flags) {
   if (flags.a.empty() || flags.b.empty())
     return fail(ErrorCode::kInvalidArgument,
                 "Name two records, quench compare A.json B.json, or two models with --live.");
-  QUENCH_TRY(const Comparison comparison, flags.live ? compare_here(flags) : compare_files(flags));
+  if (!flags.html_path.empty()) QUENCH_TRY_VOID(check_output_path(flags.html_path));
+  Json a, b;  // the records, where there are some
+  if (!flags.live) {
+    QUENCH_TRY(a, read_record(flags.a));
+    QUENCH_TRY(b, read_record(flags.b));
+  }
+  QUENCH_TRY(const Comparison comparison,
+             flags.live ? compare_here(flags) : compare_records(a, b, flags.alpha));
   if (flags.output == "json") {
     print_json(comparison_json(comparison));
   } else if (flags.output == "csv") {
@@ -93,6 +113,10 @@ Result<void> compare(const CompareFlags& flags) {
   } else {
     std::fputs(comparison_text(comparison).c_str(), stdout);
   }
+  if (flags.html_path.empty()) return {};
+  const std::string page = compare_html(comparison_json(comparison), a, b, Strings::of(flags.lang));
+  QUENCH_TRY_VOID(write_file_atomic(flags.html_path, page));
+  if (flags.output == "text") std::printf("\nReport: %s\n", flags.html_path.c_str());
   return {};
 }
 
@@ -153,19 +177,28 @@ void add_compare(CLI::App& app, Verb& chosen) {
   CLI::App* verb = app.add_subcommand(
       "compare", "Two records, or two models here: faster, slower or cannot tell, and why");
   verb->footer(kCompareExamples);
-  verb->add_option("A", flags->a, "A quench.record/1, or a quench.typed/1; a model with --live");
+  verb->add_option("A", flags->a,
+                   "What `quench bench --json` wrote, a quench.typed/1, or an id of the history; a "
+                   "model with --live");
   verb->add_option("B", flags->b, "Another");
   verb->add_option("--typed", flags->typed, "Print the record that a quench.typed/1 stands for");
   verb->add_option("--alpha", flags->alpha, "Chance of calling a difference that is none")
       ->check(CLI::Range(1e-6, 0.5))
+      ->capture_default_str();
+  auto* html =
+      verb->add_option("--html", flags->html_path, "Write a report with charts to this file, too");
+  verb->add_option("--lang", flags->lang, "Language of that report")
+      ->check(CLI::IsMember(Strings::languages()))
       ->capture_default_str();
   for (const char* form : {"json", "csv", "md"}) {
     verb->add_flag_callback(
         fmt::format("--{}", form), [flags, form] { flags->output = form; },
         fmt::format("The table as {}", form));
   }
-  verb->add_flag("--live", flags->live, "A and B are models: measure both here, in turns");
+  auto* live =
+      verb->add_flag("--live", flags->live, "A and B are models: measure both here, in turns");
   add_live_options(*verb, *flags);
+  html->excludes(live);
   verb->callback([flags, &chosen] {
     for (const CLI::Option* option : flags->live_only) {
       if (!flags->live && option->count() > 0)

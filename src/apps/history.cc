@@ -6,7 +6,9 @@
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "measure/history.h"
-#include "measure/report/table.h"
+#include "measure/report/bench_report.h"
+#include "measure/report/grid_report.h"
+#include "measure/report/lookup.h"
 
 namespace quench {
 namespace {
@@ -23,6 +25,7 @@ struct HistoryFlags {
   std::string file;  // empty: the user's
   HistoryFilter filter;
   bool json = false, csv = false, markdown = false;
+  std::string lang = "en";
   std::string id;
   std::string out_path;
   std::vector<std::string> import_paths;
@@ -42,26 +45,22 @@ std::string compact(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-Table entry_table(const std::vector<HistoryEntry>& entries) {
+// With the schema for those that read it by a program.
+Table entry_table(const std::vector<HistoryEntry>& entries, bool has_schema) {
   Table table;
   table.columns = {{"id", "id", Align::kLeft},         {"time", "time", Align::kLeft},
-                   {"schema", "what", Align::kLeft},   {"model", "model", Align::kLeft},
+                   {"kind", "what", Align::kLeft},     {"model", "model", Align::kLeft},
                    {"format", "format", Align::kLeft}, {"machine", "machine", Align::kLeft},
                    {"target", "target", Align::kLeft}, {"label", "label", Align::kLeft},
                    {"ttft_s", "first token ms"},       {"decode_tok_s", "decode tok/s"}};
+  if (has_schema) table.columns.push_back({"schema", "schema", Align::kLeft});
   for (const HistoryEntry& entry : entries) {
-    const std::string what = entry.schema.substr(entry.schema.find('.') + 1);
     auto cell = [](const std::string& text) { return text.empty() ? Cell{} : text_cell(text); };
-    table.rows.push_back({text_cell(entry.id),
-                          text_cell(entry.time),
-                          {what, entry.schema},
-                          cell(entry.model),
-                          cell(entry.format),
-                          cell(entry.machine),
-                          cell(entry.target),
-                          cell(entry.label),
-                          number_cell(entry.ttft_s, 1, 1e3),
+    table.rows.push_back({text_cell(entry.id), text_cell(entry.time), cell(entry.kind),
+                          cell(entry.model), cell(entry.format), cell(entry.machine),
+                          cell(entry.target), cell(entry.label), number_cell(entry.ttft_s, 1, 1e3),
                           number_cell(entry.decode_tok_s, 1)});
+    if (has_schema) table.rows.back().push_back(cell(entry.schema));
   }
   return table;
 }
@@ -78,7 +77,7 @@ Result<void> list_entries(const HistoryFlags& flags) {
   if (const auto sound = history->check(); !sound)
     std::fprintf(stderr, "quench: %s\n", sound.error().message.c_str());
   QUENCH_TRY(const auto entries, history->list(flags.filter));
-  const Table table = entry_table(entries);
+  const Table table = entry_table(entries, flags.json || flags.csv);
   if (flags.json) {
     std::printf("%s\n", table.json().dump(1, ' ', false, Json::error_handler_t::replace).c_str());
   } else if (entries.empty() && !flags.csv && !flags.markdown) {
@@ -87,33 +86,6 @@ Result<void> list_entries(const HistoryFlags& flags) {
     print(flags, table);
   }
   return {};
-}
-
-// The medians of a record, from the summaries it holds.
-Table task_table(const Json& record) {
-  Table table;
-  table.columns = {{"task", "task", Align::kLeft}, {"runs", "runs"},
-                   {"generated_tokens", "tokens"}, {"ttft_s", "first token ms"},
-                   {"e2e_s", "full response s"},   {"decode_tok_s", "decode tok/s"},
-                   {"decode_share", "% of limit"}, {"prefill_tok_s", "prefill tok/s"}};
-  auto number = [](const Json& from, const char* key) -> std::optional<double> {
-    if (!from.is_object() || !from.contains(key) || !from[key].is_number()) return std::nullopt;
-    return from[key].get<double>();
-  };
-  for (const Json& task : record.value("tasks", Json::array())) {
-    const Json summary = task.value("summary", Json());
-    auto median = [&](const char* key) {
-      return summary.is_object() ? number(summary.value(key, Json()), "median") : std::nullopt;
-    };
-    const Json e2e = summary.is_object() ? summary.value("e2e_s", Json()) : Json();
-    table.rows.push_back({text_cell(task.value("task", "")), number_cell(number(e2e, "count"), 0),
-                          number_cell(median("generated_tokens"), 0),
-                          number_cell(median("ttft_s"), 1, 1e3), number_cell(median("e2e_s"), 2),
-                          number_cell(median("decode_tok_s"), 1),
-                          number_cell(number(summary, "decode_share"), 0, 100.0),
-                          number_cell(median("prefill_tok_s"), 1)});
-  }
-  return table;
 }
 
 Table score_table(const std::vector<Score>& scores) {
@@ -180,26 +152,21 @@ Result<void> list_predictions(const HistoryFlags& flags) {
 
 Result<void> show(const HistoryFlags& flags) {
   QUENCH_TRY(const auto history, open_history(flags));
-  QUENCH_TRY(const Json record, history->get(flags.id));
-  const bool is_record = record.value("schema", "") == "quench.record/1";
-  if (flags.json || !is_record) {
-    std::printf("%s\n", record.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
-    return {};
-  }
-  auto text = [&](const char* part, const char* key) {
-    const Json object = record.value(part, Json());
-    const Json value = object.is_object() ? object.value(key, Json()) : Json();
-    return value.is_string() ? value.get<std::string>() : std::string("-");
-  };
-  if (!flags.csv) {
-    std::printf("%s, %s\n%s, %s, on %s (commit %s)\n\n", record["id"].get<std::string>().c_str(),
-                record["time"].get<std::string>().c_str(), text("model", "name").c_str(),
-                text("model", "format").c_str(), text("machine", "cpu_model").c_str(),
-                text("build", "commit").c_str());
-  }
-  print(flags, task_table(record));
-  for (const Json& problem : record.value("problems", Json::array())) {
-    if (!flags.csv) std::printf("! %s\n", problem.value("message", "").c_str());
+  QUENCH_TRY(const Json json, history->get(flags.id));
+  const std::string schema = json.value("schema", "");
+  const bool is_grid = schema == "quench.bench/1";
+  const Strings& strings = Strings::of(flags.lang);
+  if (flags.json || (!is_grid && schema != "quench.record/1")) {
+    print_json(json);
+  } else if (flags.csv) {
+    std::fputs((is_grid ? grid_table(json, strings) : run_table(json)).csv().c_str(), stdout);
+  } else if (flags.markdown) {
+    std::fputs((is_grid ? grid_markdown : bench_markdown)(json, strings).c_str(), stdout);
+  } else {
+    std::printf("%s, %s (commit %s)\n", json["id"].get<std::string>().c_str(),
+                json["time"].get<std::string>().c_str(), text(json, "/build/commit").c_str());
+    const auto make = is_grid ? grid_text : bench_text;
+    std::fputs(make(json, strings, stdout_takes_style()).c_str(), stdout);
   }
   return {};
 }
@@ -262,6 +229,7 @@ void add_history(CLI::App& app, Verb& chosen) {
   verb->require_subcommand(0, 1);
   verb->add_option("--file", flags->file,
                    "This history; default: quench/history.db in XDG_DATA_HOME or ~/.local/share");
+  verb->add_option("--kind", filter.kind, "protocol, load, grid, shootout or eval");
   verb->add_option("--model", filter.model, "Only models whose name contains this; so the others");
   verb->add_option("--format", filter.format, "Weights' format");
   verb->add_option("--machine", filter.machine, "CPU model");
@@ -273,6 +241,9 @@ void add_history(CLI::App& app, Verb& chosen) {
   auto* limit = verb->add_option("--limit", filter.limit, "The newest so many; 0: all")
                     ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
                     ->capture_default_str();
+  verb->add_option("--lang", flags->lang, "Language of what `show` prints")
+      ->check(CLI::IsMember(Strings::languages()))
+      ->capture_default_str();
   auto* json = verb->add_flag("--json", flags->json, "JSON instead of text");
   auto* csv = verb->add_flag("--csv", flags->csv, "CSV instead of text");
   auto* markdown = verb->add_flag("--md", flags->markdown, "Markdown instead of text");

@@ -5,6 +5,8 @@
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "measure/records.h"
+#include "measure/report/bench_report.h"
+#include "measure/report/grid_report.h"
 #include "measure/report/lookup.h"
 #include "measure/report/shootout_report.h"
 
@@ -13,6 +15,7 @@ namespace {
 
 constexpr const char* kReportExamples = R"(Examples:
   quench report shootout.json                          on the terminal
+  quench report bench.json -o report.html              of a bench, too
   quench report shootout.json -o report.html           a page with charts
   quench report shootout.json -o report.md --lang zh   Markdown, in Chinese)";
 
@@ -21,6 +24,26 @@ struct ReportFlags {
   std::string out;
   std::string lang;
 };
+
+// What makes the reports of one kind of measurement.
+struct Maker {
+  std::string (*text)(const Json& json, const Strings& strings, bool bold);
+  std::string (*markdown)(const Json& json, const Strings& strings);
+  std::string (*html)(const Json& json, const Strings& strings);
+};
+
+Result<Maker> maker_for(const Json& json, const std::string& file) {
+  const std::string schema = json.is_object() ? text(json, "/schema") : "";
+  const bool is_grid = schema == "quench.bench/1";
+  if (!is_grid && schema != "quench.record/1") {
+    QUENCH_TRY_VOID(validate_shootout(json, file));
+    return Maker{shootout_text, shootout_markdown, shootout_html};
+  }
+  if (const auto valid = validate_measurement(json); !valid)
+    return fail(ErrorCode::kInvalidFile, "{}: {}", file, valid.error().message);
+  return is_grid ? Maker{grid_text, grid_markdown, grid_html}
+                 : Maker{bench_text, bench_markdown, bench_html};
+}
 
 Result<void> run_report(const ReportFlags& flags) {
   const bool is_html = flags.out.ends_with(".html") || flags.out.ends_with(".htm");
@@ -31,17 +54,17 @@ Result<void> run_report(const ReportFlags& flags) {
         flags.out);
   }
   QUENCH_TRY(const Json json, read_json_file(flags.file));
-  QUENCH_TRY_VOID(validate_shootout(json, flags.file));
+  QUENCH_TRY(const Maker maker, maker_for(json, flags.file));
   const std::string own = text(json, "/settings/lang");
   const std::string lang = !flags.lang.empty() ? flags.lang : own == "zh" ? "zh" : "en";
   const Strings& strings = Strings::of(lang);
   if (flags.out.empty()) {
-    std::fputs(shootout_text(json, strings, stdout_takes_style()).c_str(), stdout);
+    std::fputs(maker.text(json, strings, stdout_takes_style()).c_str(), stdout);
     return {};
   }
   QUENCH_TRY_VOID(check_output_path(flags.out));
   QUENCH_TRY_VOID(write_file_atomic(
-      flags.out, is_html ? shootout_html(json, strings) : shootout_markdown(json, strings)));
+      flags.out, is_html ? maker.html(json, strings) : maker.markdown(json, strings)));
   std::printf("Report: %s\n", flags.out.c_str());
   return {};
 }
@@ -50,9 +73,12 @@ Result<void> run_report(const ReportFlags& flags) {
 
 void add_report(CLI::App& app, Verb& chosen) {
   auto flags = std::make_shared<ReportFlags>();
-  CLI::App* verb = app.add_subcommand("report", "The report of a shootout that was kept as JSON");
+  CLI::App* verb =
+      app.add_subcommand("report", "The report of a measurement that was kept as JSON");
   verb->footer(kReportExamples);
-  verb->add_option("FILE", flags->file, "What `quench shootout --json` wrote")->required();
+  verb->add_option("FILE", flags->file,
+                   "What `quench shootout` or `quench bench` wrote with --json")
+      ->required();
   verb->add_option("-o,--out", flags->out, "Write it to this file: NAME.html or NAME.md");
   verb->add_option("--lang", flags->lang, "Language of the report (default: that of the prompts)")
       ->check(CLI::IsMember(Strings::languages()));

@@ -192,24 +192,10 @@ class BenchRunner {
     if (session_ == nullptr || !bench_.ceilings) return;
     set_run_limits(session_->plan(), *bench_.ceilings, bench_.tasks);
     if (impossible_runs(bench_.tasks).empty()) return;
-    // Before a record is called impossible the machine gets a second chance: a neighbour may have
-    // pressed the ceilings.
     if (const auto again = cached_ceilings(session_->device(), true)) {
-      raise_ceilings(*again);
+      raise_ceilings(*again, *bench_.ceilings);
       set_run_limits(session_->plan(), *bench_.ceilings, bench_.tasks);
     }
-  }
-
-  void raise_ceilings(const Ceilings& again) {
-    Ceilings& kept = *bench_.ceilings;
-    auto raise = [](Rate& rate, const Rate& other) {
-      if (other.best > rate.best) rate = other;
-    };
-    for (size_t i = 0; i < std::min(kept.read.size(), again.read.size()); ++i)
-      raise(kept.read[i].read_gb_s, again.read[i].read_gb_s);
-    raise(kept.f32_gflop_s, again.f32_gflop_s);
-    raise(kept.bf16_gflop_s, again.bf16_gflop_s);
-    raise(kept.int8_gop_s, again.int8_gop_s);
   }
 
   void finish(std::vector<TelemetrySample> samples, const MachineReading& begin,

@@ -10,6 +10,7 @@
 #include "measure/http_target.h"
 #include "measure/load.h"
 #include "measure/measured_model.h"
+#include "measure/problem.h"
 #include "measure/telemetry.h"
 #include "plan/ceilings.h"
 
@@ -38,12 +39,6 @@ struct BenchOptions {
   std::function<void(const std::string& stage, int64_t done, int64_t total,
                      const std::string& detail)>
       progress;
-};
-
-// Something that whoever reads the figures has to know.
-struct Problem {
-  std::string kind;     // one word
-  std::string message;  // one sentence
 };
 
 struct Bench {
@@ -77,7 +72,10 @@ struct Bench {
 // Clears `bench` and fills it as it goes: what is in it when an error comes back is measured.
 Result<void> run_bench(const BenchOptions& options, Bench& bench);
 
-// What is wrong or remarkable, from what was measured; plan: of the engine, or null.
+// What is wrong or remarkable, from what was measured.
 std::vector<Problem> find_problems(const Bench& bench);
+// What the state of the machine did to figures that were taken on it meanwhile. A server on it is
+// one of the others, so those count only where the engine ran in this process.
+std::vector<Problem> machine_problems(const MachineState& state, bool in_process);
 
 }  // namespace quench

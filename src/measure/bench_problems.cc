@@ -16,14 +16,15 @@ constexpr double kTrendP = 0.01;
 constexpr double kBurstShare = 0.2;
 constexpr double kOneReadS = 50e-6;
 
+std::string percent_text(double share) { return fmt::format("{:.0f}", 100.0 * share); }
+
 class Finder {
  public:
   explicit Finder(const Bench& bench) : bench_(bench) {}
 
   std::vector<Problem> find() {
     find_failures();
-    for (std::string& sentence : impossible_runs(bench_.tasks))
-      problems_.push_back({"impossible", std::move(sentence)});
+    take(impossible_runs(bench_.tasks));
     for (const TaskRuns& task : bench_.tasks) {
       find_counts(task.task, task.runs);
       find_lengths(task);
@@ -31,21 +32,23 @@ class Finder {
       find_unsteady(task);
     }
     for (const LoadLevel& level : bench_.loads) {
-      find_counts("the load", level.runs);
-      find_bursts("the load", level.runs);
+      find_counts("load", level.runs);
+      find_bursts("load", level.runs);
     }
     find_fallbacks();
-    if (const Json refused = bench_.target.value("refused", Json()); !refused.empty()) {
-      add("parameters", "The server refused {}; its answers were made without.", refused.dump());
-    }
-    if (bench_.state) find_machine(*bench_.state);
+    if (const Json refused = bench_.target.value("refused", Json()); !refused.empty())
+      add("parameters", {{"refused", refused.dump()}});
+    if (bench_.state)
+      take(machine_problems(*bench_.state, bench_.target.value("target", "") == "engine"));
     return std::move(problems_);
   }
 
  private:
-  template <class... Args>
-  void add(const char* kind, fmt::format_string<Args...> format, Args&&... args) {
-    problems_.push_back({kind, fmt::format(format, std::forward<Args>(args)...)});
+  void add(const char* kind, std::map<std::string, std::string> values, const char* key = "") {
+    problems_.push_back(make_problem(kind, std::move(values), key));
+  }
+  void take(std::vector<Problem> found) {
+    for (Problem& problem : found) problems_.push_back(std::move(problem));
   }
 
   void find_failures() {
@@ -62,27 +65,28 @@ class Finder {
     };
     for (const TaskRuns& task : bench_.tasks) look(task.runs);
     for (const LoadLevel& level : bench_.loads) look(level.runs);
-    if (first != nullptr)
-      add("failed", "{} of {} requests failed; the first: {}", failed, all, *first);
+    if (first != nullptr) {
+      add("failed",
+          {{"failed", std::to_string(failed)}, {"all", std::to_string(all)}, {"first", *first}});
+    }
   }
 
-  void find_counts(const std::string& where, const std::vector<BenchRun>& runs) {
+  void find_counts(const std::string& task, const std::vector<BenchRun>& runs) {
     const auto differ = [](const BenchRun& run) { return run.counts_differ(); };
     const auto it = std::find_if(runs.begin(), runs.end(), differ);
     if (it == runs.end()) return;
     const auto pieces = static_cast<int64_t>(it->token_s.size());
-    const char* meaning =
-        *it->reported_tokens > pieces
-            ? "several tokens came in one piece, or the count is wrong; speeds are those of the "
-              "server's count, and first-token times those of the first piece"
-            : "fewer tokens than pieces of text cannot be; speeds are those of the pieces";
-    add("counts", "{}: the server counts {} tokens where {} pieces arrived ({} of {} runs): {}.",
-        where, *it->reported_tokens, pieces, std::count_if(runs.begin(), runs.end(), differ),
-        runs.size(), meaning);
+    add("counts",
+        {{"task", task},
+         {"tokens", std::to_string(*it->reported_tokens)},
+         {"pieces", std::to_string(pieces)},
+         {"runs", std::to_string(std::count_if(runs.begin(), runs.end(), differ))},
+         {"all", std::to_string(runs.size())}},
+        *it->reported_tokens > pieces ? "counts_more" : "counts_fewer");
   }
 
   // Of a stream over the network; what one read has brought is a few microseconds apart.
-  void find_bursts(const std::string& where, const std::vector<BenchRun>& runs) {
+  void find_bursts(const std::string& task, const std::vector<BenchRun>& runs) {
     if (bench_.target.value("target", "") != "http") return;
     int64_t pieces = 0;
     int64_t together = 0;
@@ -94,11 +98,7 @@ class Finder {
     }
     const double part =
         static_cast<double>(together) / static_cast<double>(std::max<int64_t>(pieces, 1));
-    if (part <= kBurstShare) return;
-    add("bursts",
-        "{}: {:.0f} % of the pieces arrived together with the one before: something holds the "
-        "stream back, and the first token's time and those between tokens say little.",
-        where, 100.0 * part);
+    if (part > kBurstShare) add("bursts", {{"task", task}, {"percent", percent_text(part)}});
   }
 
   void find_lengths(const TaskRuns& task) {
@@ -110,78 +110,39 @@ class Finder {
       if (run.finish_reason == FinishReason::kLength) ++cut;
       if (bench_.locked_tokens && run.generated_tokens != *bench_.locked_tokens) ++unlocked;
     }
-    if (unstreamed > 0) {
-      add("unstreamed",
-          "{}: {} of {} answers came in one piece: when their tokens were made is unknown.",
-          task.task, unstreamed, all);
-    }
+    auto answers = [&](int64_t count) {
+      return std::map<std::string, std::string>{
+          {"task", task.task}, {"count", std::to_string(count)}, {"all", std::to_string(all)}};
+    };
+    if (unstreamed > 0) add("unstreamed", answers(unstreamed));
     if (unlocked > 0) {
-      add("unlocked",
-          "{}: {} of {} answers do not have the {} tokens that were asked for: this "
-          "target does not ignore its stop token.",
-          task.task, unlocked, all, *bench_.locked_tokens);
+      auto values = answers(unlocked);
+      values["tokens"] = std::to_string(*bench_.locked_tokens);
+      add("unlocked", std::move(values));
     }
-    if (cut > 0 && !bench_.locked_tokens) {
-      add("cut",
-          "{}: {} of {} answers were cut at the longest length: their full response time "
-          "is that of the limit, not of the answer.",
-          task.task, cut, all);
-    }
+    if (cut > 0 && !bench_.locked_tokens) add("cut", answers(cut));
   }
 
   void find_unsteady(const TaskRuns& task) {
-    if (still_climbing({task})) {
-      add("warmup",
-          "{}: the speed still climbed at the end of the warm-ups: more of them may "
-          "show a higher one.",
-          task.task);
-    }
+    if (still_climbing({task})) add("warmup", {{"task", task.task}});
     const std::vector<double> speeds =
         counted(task, [](const BenchRun& run) { return run.decode_tok_s(); });
     const Trend trend = find_trend(speeds);
     if (trend.p_value < kTrendP) {
       add("trend",
-          "{}: the decode speed {} from run to run (tau {:.2f}, p {:.4f}): this was no "
-          "steady state.",
-          task.task, trend.tau > 0.0 ? "rose" : "fell", trend.tau, trend.p_value);
+          {{"task", task.task},
+           {"tau", fmt::format("{:.2f}", trend.tau)},
+           {"p", fmt::format("{:.4f}", trend.p_value)}},
+          trend.tau > 0.0 ? "trend_up" : "trend_down");
     }
   }
 
   void find_fallbacks() {
     const Json fallbacks = bench_.target.value("plan", Json::object()).value("fallbacks", Json());
     if (!fallbacks.is_object() || fallbacks.empty()) return;
-    add("fallback", "{} weights do not have the format that was asked for; the first: {}: {}.",
-        fallbacks.size(), fallbacks.begin().key(), fallbacks.begin()->get<std::string>());
-  }
-
-  void find_machine(const MachineState& state) {
-    const double others = state.during.others_share.value_or(0.0);
-    // A server on this machine is one of the others.
-    if (others > kOthersShare && bench_.target.value("target", "") == "engine") {
-      add("others",
-          "Other processes took {:.0f} % of this machine's processors meanwhile: the "
-          "speeds are lower than they could be and scatter more.",
-          100.0 * others);
-    }
-    if (state.during.steal_share.value_or(0.0) > kStealShare) {
-      add("steal", "The hypervisor gave {:.0f} % of the processors' time to others.",
-          100.0 * *state.during.steal_share);
-    }
-    if (state.throttle_events.value_or(0) > 0)
-      add("throttled", "The processor throttled {} times for its temperature.",
-          *state.throttle_events);
-    if (state.quota_throttled_s.value_or(0.0) > 0.0) {
-      add("quota", "The control group's quota stopped this process for {:.1f} s.",
-          *state.quota_throttled_s);
-    }
-    if (state.clock_ghz_median && *state.clock_ghz_median < kSlowClock * *state.clock_ghz_max) {
-      add("clock", "The processors' clock was {:.2f} GHz most of the time, but {:.2f} at its best.",
-          *state.clock_ghz_median, *state.clock_ghz_max);
-    }
-    if (state.major_faults.value_or(0) > 100) {
-      add("faults", "{} pages had to be read from a disk meanwhile: the memory is too small.",
-          *state.major_faults);
-    }
+    add("fallback", {{"count", std::to_string(fallbacks.size())},
+                     {"name", fallbacks.begin().key()},
+                     {"why", fallbacks.begin()->get<std::string>()}});
   }
 
   const Bench& bench_;
@@ -189,6 +150,28 @@ class Finder {
 };
 
 }  // namespace
+
+std::vector<Problem> machine_problems(const MachineState& state, bool in_process) {
+  std::vector<Problem> problems;
+  auto add = [&](const char* kind, std::map<std::string, std::string> values) {
+    problems.push_back(make_problem(kind, std::move(values)));
+  };
+  const double others = state.during.others_share.value_or(0.0);
+  if (others > kOthersShare && in_process) add("others", {{"percent", percent_text(others)}});
+  const double steal = state.during.steal_share.value_or(0.0);
+  if (steal > kStealShare) add("steal", {{"percent", percent_text(steal)}});
+  if (state.throttle_events.value_or(0) > 0)
+    add("throttled", {{"count", std::to_string(*state.throttle_events)}});
+  if (state.quota_throttled_s.value_or(0.0) > 0.0)
+    add("quota", {{"seconds", fmt::format("{:.1f}", *state.quota_throttled_s)}});
+  if (state.clock_ghz_median && *state.clock_ghz_median < kSlowClock * *state.clock_ghz_max) {
+    add("clock", {{"median", fmt::format("{:.2f}", *state.clock_ghz_median)},
+                  {"best", fmt::format("{:.2f}", *state.clock_ghz_max)}});
+  }
+  if (state.major_faults.value_or(0) > 100)
+    add("faults", {{"count", std::to_string(*state.major_faults)}});
+  return problems;
+}
 
 std::vector<Problem> find_problems(const Bench& bench) { return Finder(bench).find(); }
 

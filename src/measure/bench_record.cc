@@ -272,8 +272,7 @@ class RecordWriter {
 
   Json problems_json() const {
     Json problems = Json::array();
-    for (const Problem& problem : bench_.problems)
-      problems.push_back({{"kind", problem.kind}, {"message", problem.message}});
+    for (const Problem& problem : bench_.problems) problems.push_back(problem_json(problem));
     return problems;
   }
 

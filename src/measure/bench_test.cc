@@ -28,9 +28,17 @@ void expect_sound(const Bench& bench, const Json& json) {
   size_t runs = 0;
   for (const TaskRuns& task : bench.tasks) runs += task.runs.size();
   for (const LoadLevel& level : bench.loads) runs += level.runs.size();
-  EXPECT_EQ(run_table(bench).rows.size(), runs);
-  EXPECT_FALSE(bench_text(bench, false).empty());
-  EXPECT_TRUE(bench_markdown(bench, "now").starts_with("# "));
+  EXPECT_EQ(run_table(json).rows.size(), runs);
+  for (const std::string& language : Strings::languages()) {
+    const Strings& strings = Strings::of(language);
+    EXPECT_FALSE(bench_text(json, strings, false).empty());
+    EXPECT_TRUE(bench_markdown(json, strings).starts_with("# "));
+    EXPECT_NE(bench_html(json, strings).find("</html>"), std::string::npos);
+    for (const Problem& problem : bench.problems) {
+      if (language == "en")
+        EXPECT_NE(bench_text(json, strings, false).find(problem.message), std::string::npos);
+    }
+  }
 }
 
 // The model that ships, by the protocol as short as it goes, once for all tests here.
@@ -77,6 +85,39 @@ TEST_F(EngineBench, RecordsEverything) {
       EXPECT_LE(run["engine_token_s"][0], run["token_s"][0]);
     }
   }
+}
+
+TEST_F(EngineBench, ThePageSaysWhatLimitsIt) {
+  const std::string page = bench_html(json_, Strings::of("en"));
+  const std::string read_mb = fmt::format(
+      "{:.1f} MB of weights", json_["model"]["bytes_read_per_token"].get<double>() / 1e6);
+  EXPECT_NE(page.find("To write one token the model reads " + read_mb), std::string::npos);
+  EXPECT_NE(page.find("\"limit\":"), std::string::npos);  // of a strip
+  // A server's limits are unknown, and that is said.
+  Json unknown = json_;
+  unknown["ceilings"] = nullptr;
+  EXPECT_NE(bench_html(unknown, Strings::of("en")).find("The limits are unknown"),
+            std::string::npos);
+}
+
+TEST_F(EngineBench, OutliersAreNamedAndStay) {
+  Json record = json_;
+  Json& task = record["tasks"][0];
+  Json runs = Json::array();
+  for (const double speed : {50.0, 51.0, 52.0, 50.5, 51.5, 9.0}) {
+    Json run = task["runs"].back();
+    run["warmup"] = false;
+    run["decode_tok_s"] = speed;
+    runs.push_back(run);
+  }
+  task["runs"] = runs;
+  task["summary"]["decode_tok_s"] =
+      summary_json(summarize(std::vector<double>{50.0, 51.0, 52.0, 50.5, 51.5, 9.0}));
+  const std::string shown = bench_text(record, Strings::of("en"), false);
+  EXPECT_NE(shown.find("chat has 1 of 6 decode speeds far from the others (9.0 tok/s)"),
+            std::string::npos)
+      << shown;
+  EXPECT_NE(shown.find("without them the median is 51.0"), std::string::npos) << shown;
 }
 
 TEST_F(EngineBench, OwnRecordsAreWithinTheirLimits) {

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <set>
 
+#include "base/version.h"
 #include "devices/trace.h"
+#include "measure/bench_record.h"
+#include "measure/run_limits.h"
 #include "plan/trace_file.h"
 
 namespace quench {
@@ -61,6 +64,23 @@ void describe(const Session& session, SpeedGrid& grid) {
 
 }  // namespace
 
+std::vector<Problem> impossible_rows(const std::vector<GridRow>& rows) {
+  std::vector<Problem> found;
+  for (const GridRow& row : rows) {
+    const double speed = row.median_tok_s();
+    if (speed <= row.limit_tok_s * (1.0 + kCeilingTolerance)) continue;
+    found.push_back(make_problem(
+        "impossible",
+        {{"test", fmt::format("{} {}", row.is_prefill ? "prefill" : "decode", row.tokens)},
+         {"depth", std::to_string(row.depth)},
+         {"batch", std::to_string(row.batch)},
+         {"speed", fmt::format("{:.1f}", speed)},
+         {"limit", fmt::format("{:.1f}", row.limit_tok_s)}},
+        "impossible_grid"));
+  }
+  return found;
+}
+
 Result<SpeedGrid> run_grid(GridOptions options) {
   SpeedGrid grid;
   grid.rows = make_rows(options);
@@ -83,6 +103,8 @@ Result<SpeedGrid> run_grid(GridOptions options) {
   QUENCH_TRY(auto made, session->make_runner());
   GridRunner runner(*session, std::move(made), options.seed);
   describe(*session, grid);
+  grid.label = options.label;
+  grid.random_weights = options.session.random_weights;
   grid.format = !options.session.recipe_path.empty() ? options.session.recipe_path
                 : options.session.format.empty()     ? "as stored"
                                                      : options.session.format;
@@ -90,6 +112,9 @@ Result<SpeedGrid> run_grid(GridOptions options) {
   QUENCH_TRY(grid.ceilings, cached_ceilings(session->device(), true));
   for (GridRow& row : grid.rows) runner.set_limit(grid.ceilings, row);
   const auto num_rows = static_cast<int64_t>(grid.rows.size());
+  MachineReader reader;
+  const MachineReading begin = reader.read();
+  Telemetry telemetry;
   for (int64_t repetition = -1; repetition < options.repetitions; ++repetition) {
     for (int64_t i = 0; i < num_rows; ++i) {
       if (options.stop != nullptr && options.stop->load(std::memory_order_relaxed))
@@ -102,36 +127,26 @@ Result<SpeedGrid> run_grid(GridOptions options) {
       row.tok_s.push_back(static_cast<double>(row.tokens * row.batch) / elapsed_s);
     }
   }
+  telemetry.stop();
+  grid.state = machine_state(telemetry.samples(), begin, reader.read());
+  if (!impossible_rows(grid.rows).empty()) {
+    if (const auto again = cached_ceilings(session->device(), true)) {
+      raise_ceilings(*again, grid.ceilings);
+      for (GridRow& row : grid.rows) runner.set_limit(grid.ceilings, row);
+    }
+  }
+  grid.problems = impossible_rows(grid.rows);
+  for (Problem& problem : machine_problems(grid.state, true))
+    grid.problems.push_back(std::move(problem));
   if (!options.trace_path.empty())
     QUENCH_TRY_VOID(trace_rows(*session, runner, grid, options.trace_path));
   return grid;
 }
 
-Table grid_table(const SpeedGrid& grid) {
-  Table table;
-  table.columns = {{"test", "test", Align::kLeft},
-                   {"depth", "depth"},
-                   {"batch", "batch"},
-                   {"median_tok_s", "tok/s"},
-                   {"best_tok_s", "best"},
-                   {"limit_tok_s", "limit"},
-                   {"limit_share", "% of limit"},
-                   {"bound", "limited by", Align::kLeft},
-                   {"read_bytes_per_token", "MB read/token"}};
-  for (const GridRow& row : grid.rows) {
-    table.rows.push_back(
-        {text_cell(fmt::format("{} {}", row.is_prefill ? "prefill" : "decode", row.tokens)),
-         number_cell(static_cast<double>(row.depth), 0),
-         number_cell(static_cast<double>(row.batch), 0), number_cell(row.median_tok_s(), 1),
-         number_cell(row.best_tok_s(), 1), number_cell(row.limit_tok_s, 1),
-         number_cell(row.median_tok_s() / row.limit_tok_s, 1, 100.0), text_cell(row.bound),
-         number_cell(row.read_bytes_per_token, 2, 1e-6)});
-  }
-  return table;
-}
-
-Json grid_json(const SpeedGrid& grid) {
+Json grid_json(const SpeedGrid& grid, const std::string& time) {
   Json rows = Json::array();
+  Json problems = Json::array();
+  for (const Problem& problem : grid.problems) problems.push_back(problem_json(problem));
   Json speeds[2] = {Json::array(), Json::array()};  // decode, prefill: all values, row by row
   Json limits[2] = {Json::array(), Json::array()};  // one per row
   Json read = Json::array();
@@ -151,25 +166,35 @@ Json grid_json(const SpeedGrid& grid) {
     limits[row.is_prefill ? 1 : 0].push_back(row.limit_tok_s);
     if (!row.is_prefill) read.push_back(row.read_bytes_per_token);
   }
-  return {{"schema", "quench.bench/1"},
-          {"model", grid.model},
-          {"family", grid.family},
-          {"num_hidden_layers", grid.num_layers},
-          {"format", grid.format},
-          {"device", grid.device},
-          {"isa", grid.isa},
-          {"threads", grid.threads},
-          {"kernels", grid.kernels},
-          {"weights_bytes", grid.weights_bytes},
-          {"step_tokens", grid.step_tokens},
-          {"load_s", grid.load_s},
-          {"ceilings", ceilings_json(grid.ceilings)},
-          {"prefill_tok_s", speeds[1]},
-          {"decode_tok_s", speeds[0]},
-          {"read_bytes_per_token", read},
-          {"limit_prefill_tok_s", limits[1]},
-          {"limit_decode_tok_s", limits[0]},
-          {"rows", rows}};
+  Json json = {{"schema", "quench.bench/1"},
+               {"id", nullptr},
+               {"time", time},
+               {"label", or_null(grid.label)},
+               {"build", {{"commit", build_commit()}, {"isa", grid.isa}}},
+               {"machine", machine_json()},
+               {"state", state_json(grid.state)},
+               {"model", grid.model},
+               {"random_weights", grid.random_weights},
+               {"family", grid.family},
+               {"num_hidden_layers", grid.num_layers},
+               {"format", grid.format},
+               {"device", grid.device},
+               {"isa", grid.isa},
+               {"threads", grid.threads},
+               {"kernels", grid.kernels},
+               {"weights_bytes", grid.weights_bytes},
+               {"step_tokens", grid.step_tokens},
+               {"load_s", grid.load_s},
+               {"ceilings", ceilings_json(grid.ceilings)},
+               {"prefill_tok_s", speeds[1]},
+               {"decode_tok_s", speeds[0]},
+               {"read_bytes_per_token", read},
+               {"limit_prefill_tok_s", limits[1]},
+               {"limit_decode_tok_s", limits[0]},
+               {"rows", rows},
+               {"problems", problems}};
+  add_id(json);
+  return json;
 }
 
 }  // namespace quench

@@ -10,7 +10,8 @@
 
 #include "measure/grid_runner.h"
 #include "measure/measured_model.h"
-#include "measure/report/table.h"
+#include "measure/problem.h"
+#include "measure/telemetry.h"
 
 namespace quench {
 
@@ -24,12 +25,15 @@ struct GridOptions {
   int64_t repetitions = 5;
   uint64_t seed = 0;       // of the token ids
   std::string trace_path;  // a trace of one more run of each row, which is not counted; or empty
+  std::string label;
   const std::atomic<bool>* stop = nullptr;
   std::function<void(const std::string& stage, int64_t done, int64_t total)> progress;
 };
 
 struct SpeedGrid {
+  std::string label;
   std::string model;
+  bool random_weights = false;
   std::string family;
   int64_t num_layers = 0;
   std::string format;
@@ -41,14 +45,19 @@ struct SpeedGrid {
   int64_t weights_bytes = 0;
   int64_t step_tokens = 0;  // prompts are run in pieces of this many tokens
   double load_s = 0.0;
-  Ceilings ceilings;  // measured right before the rows
+  Ceilings ceilings;   // measured right before the rows
+  MachineState state;  // while the rows were measured
   std::vector<GridRow> rows;
+  std::vector<Problem> problems;
 };
 
 // Opens the model, measures the ceilings, then the rows in turn, repetition by repetition.
 Result<SpeedGrid> run_grid(GridOptions options);
 
-Table grid_table(const SpeedGrid& grid);
-Json grid_json(const SpeedGrid& grid);
+// Rows whose median is over their limit by more than a ceiling can be wrong.
+std::vector<Problem> impossible_rows(const std::vector<GridRow>& rows);
+
+// quench.bench/1. `time` comes from the caller, so that equal inputs give equal JSON.
+Json grid_json(const SpeedGrid& grid, const std::string& time);
 
 }  // namespace quench

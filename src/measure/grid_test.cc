@@ -5,6 +5,8 @@
 #include <map>
 
 #include "devices/trace.h"
+#include "measure/records.h"
+#include "measure/report/grid_report.h"
 #include "own_cache.h"
 #include "plan/trace_file.h"
 #include "test_paths.h"
@@ -42,14 +44,35 @@ TEST(SpeedGrid, KeepsEveryValueBesideItsLimit) {
   // More context is more to read, more sequences share the weights.
   EXPECT_GT(grid->rows[6].read_bytes_per_token, grid->rows[4].read_bytes_per_token);
   EXPECT_LT(grid->rows[5].read_bytes_per_token, grid->rows[4].read_bytes_per_token);
-  const Json json = grid_json(*grid);
+  const Json json = grid_json(*grid, "2026-01-31T12:34:56Z");
+  const auto valid = validate_measurement(json);
+  EXPECT_TRUE(valid) << valid.error().message;
+  EXPECT_TRUE(json["state"].contains("others_share"));
   EXPECT_EQ(json["prefill_tok_s"].size(), 8u);
   EXPECT_EQ(json["decode_tok_s"].size(), 8u);
   EXPECT_EQ(json["limit_decode_tok_s"].size(), 4u);
   EXPECT_EQ(json["read_bytes_per_token"].size(), 4u);
   EXPECT_EQ(json["kernels"], Json({"bf16: ref_generic"}));
   EXPECT_TRUE(json["ceilings"].contains("read"));
-  EXPECT_NE(grid_table(*grid).text().find("decode 3"), std::string::npos);
+  EXPECT_EQ(json["problems"].is_array(), true);
+  const std::string shown = grid_text(json, Strings::of("en"), false);
+  EXPECT_NE(shown.find("decode 3"), std::string::npos) << shown;
+  EXPECT_NE(grid_html(json, Strings::of("zh")).find("解码 3 @100 x3"), std::string::npos);
+}
+
+TEST(SpeedGrid, FasterThanTheLimitIsImpossible) {
+  GridRow row;
+  row.tokens = 8;
+  row.limit_tok_s = 100.0;
+  row.tok_s = {99.0, 104.0, 120.0};
+  EXPECT_TRUE(impossible_rows({row}).empty());
+  row.tok_s = {99.0, 106.0, 120.0};
+  const auto found = impossible_rows({row});
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].kind, "impossible");
+  EXPECT_NE(found[0].message.find("decode 8 at depth 0 with batch 1 reached 106.0 tok/s"),
+            std::string::npos)
+      << found[0].message;
 }
 
 TEST(SpeedGrid, CutsLayersOfRandomWeightsOnly) {

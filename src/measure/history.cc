@@ -57,18 +57,32 @@ std::string string_at(const Json& json, std::initializer_list<const char*> keys)
   return at->is_string() ? at->get<std::string>() : "";
 }
 
-// The median of a value over the counted runs of a record.
+// The median of a value over the counted runs of a record; over those of the first level where all
+// of them are under load.
 std::optional<double> median_of_runs(const Json& record, const char* key) {
   std::vector<double> values;
-  for (const Json& task : record.value("tasks", Json::array())) {
-    if (!task.is_object()) continue;
+  auto take = [&](const Json& task) {
+    if (!task.is_object()) return;
     for (const Json& run : task.value("runs", Json::array())) {
       const bool counts = run.is_object() && run.contains("warmup") && run["warmup"] == false;
       if (counts && run.contains(key) && run[key].is_number())
         values.push_back(run[key].get<double>());
     }
-  }
+  };
+  for (const Json& task : record.value("tasks", Json::array())) take(task);
+  const Json loads = record.value("loads", Json::array());
+  if (values.empty() && loads.is_array() && !loads.empty()) take(loads.front());
   return values.empty() ? std::nullopt : std::optional(median(values));
+}
+
+// Of the first row of decode.
+std::optional<double> median_of_grid(const Json& grid) {
+  for (const Json& row : grid["rows"]) {
+    std::vector<double> values;
+    for (const Json& value : row["tok_s"]) values.push_back(value.get<double>());
+    if (row["test"] == "decode" && !values.empty()) return median(values);
+  }
+  return std::nullopt;
 }
 
 HistoryEntry entry_of(const Json& json) {
@@ -77,12 +91,19 @@ HistoryEntry entry_of(const Json& json) {
   entry.time = string_at(json, {"time"});
   entry.schema = string_at(json, {"schema"});
   const bool is_record = entry.schema == "quench.record/1";
+  entry.machine = string_at(json, {"machine", "cpu_model"});
+  entry.label = string_at(json, {"label"});
+  if (entry.schema == "quench.bench/1") {
+    entry.model = string_at(json, {"model"});
+    entry.format = string_at(json, {"format"});
+    entry.target = "engine";
+    entry.decode_tok_s = median_of_grid(json);
+    return entry;
+  }
   entry.model = string_at(json, {is_record ? "model" : "reference", "name"});
   entry.format = string_at(json, {is_record ? "model" : "reference", "format"});
-  entry.machine = string_at(json, {"machine", "cpu_model"});
   entry.target = string_at(json, {"target", "url"});
   if (entry.target.empty()) entry.target = string_at(json, {"target", "kind"});
-  entry.label = string_at(json, {"label"});
   if (is_record) {
     entry.ttft_s = median_of_runs(json, "ttft_s");
     entry.decode_tok_s = median_of_runs(json, "decode_tok_s");
@@ -205,10 +226,10 @@ Result<bool> History::add(const Json& measurement) {
 
 Result<std::vector<HistoryEntry>> History::list(const HistoryFilter& filter) const {
   const Where where(filter);
-  std::string sql =
-      "SELECT id, time, schema, model, format, machine, target, label, ttft_s, decode_tok_s FROM "
-      "measurement" +
-      where.sql + " ORDER BY time DESC, id";
+  std::string sql = fmt::format(
+      "SELECT id, time, schema, {}, model, format, machine, target, label, ttft_s, decode_tok_s "
+      "FROM measurement{} ORDER BY time DESC, id",
+      kKind, where.sql);
   if (filter.limit > 0) sql += fmt::format(" LIMIT {}", filter.limit);
   Statement select(db_, sql);
   where.bind(select);
@@ -216,7 +237,7 @@ Result<std::vector<HistoryEntry>> History::list(const HistoryFilter& filter) con
   while (select.step()) {
     entries.push_back({select.text(0), select.text(1), select.text(2), select.text(3),
                        select.text(4), select.text(5), select.text(6), select.text(7),
-                       select.number(8), select.number(9)});
+                       select.text(8), select.number(9), select.number(10)});
   }
   if (!select.is_done()) return tl::unexpected(error_now("read"));
   std::reverse(entries.begin(), entries.end());

@@ -17,7 +17,7 @@ namespace quench {
 
 // Empty: any. Texts match when the column contains them.
 struct HistoryFilter {
-  std::string schema, model, format, machine, target, label;
+  std::string kind, schema, model, format, machine, target, label;
   std::string since, until;  // "2026-01-31" or longer
   int64_t limit = 0;         // the newest so many; 0: all
 };
@@ -27,8 +27,11 @@ struct HistoryEntry {
   std::string id;
   std::string time;
   std::string schema;  // "quench.record/1"
+  std::string kind;    // "protocol", "load", "grid", "shootout" or "eval"
   std::string model, format, machine, target, label;
-  std::optional<double> ttft_s;  // medians over all counted runs, as far as the schema has them
+  // Medians over all counted runs, as far as the schema has them: those of the protocol, those of
+  // the first level under load, those of the first row of decode in a grid.
+  std::optional<double> ttft_s;
   std::optional<double> decode_tok_s;
 };
 

@@ -50,6 +50,12 @@ class Statement {
   int status_ = SQLITE_OK;
 };
 
+// What was done, from the row itself: a column of its own would make two kinds of files. The JSON
+// lies in it without spaces, as add() writes it.
+inline constexpr const char* kKind = R"(CASE schema WHEN 'quench.bench/1' THEN 'grid'
+  WHEN 'quench.record/1' THEN iif(instr(json, '"loads":[{') > 0, 'load', 'protocol')
+  ELSE substr(schema, 8, length(schema) - 9) END)";
+
 // The conditions of a filter and what stands for their question marks.
 struct Where {
   std::string sql = " WHERE 1";
@@ -62,6 +68,7 @@ struct Where {
       values.push_back(text);
     };
     contains("schema", filter.schema);
+    contains(kKind, filter.kind);
     contains("model", filter.model);
     contains("format", filter.format);
     contains("machine", filter.machine);

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "measure/bench_record.h"
+#include "measure/grid.h"
 #include "own_cache.h"
 
 namespace quench {
@@ -25,6 +26,44 @@ Json record(const std::string& model, const std::string& time, double speed = 10
   bench.tasks = {{"chat", "en", {run}}};
   bench.complete = true;
   return record_json(bench, time);
+}
+
+// As above, but under load: two levels, and a warm-up whose speed must not count.
+Json load_record() {
+  Bench bench;
+  bench.target = {{"target", "engine"}};
+  bench.model.name = "loaded";
+  BenchRun run;
+  run.token_s = {0.25, 0.5};
+  run.ttft_s = 0.25;
+  run.generated_tokens = 2;
+  BenchRun warmup = run;
+  warmup.warmup = true;
+  bench.tasks = {{"chat", "en", {warmup}}};
+  BenchRun slower = run;
+  slower.token_s = {1.0, 3.0};
+  slower.ttft_s = 1.0;
+  bench.loads = {{{1, std::nullopt, 1}, {run}, 0.0, 1.0},
+                 {{4, std::nullopt, 1}, {slower}, 0.0, 1.0}};
+  return record_json(bench, "2026-03-01T12:00:00Z");
+}
+
+Json grid(const std::string& time) {
+  SpeedGrid grid;
+  grid.model = "Qwen2.5-0.5B";
+  grid.format = "int4";
+  grid.isa = "ref";
+  grid.label = "a grid";
+  GridRow prefill;
+  prefill.is_prefill = true;
+  prefill.tokens = 64;
+  prefill.tok_s = {1000.0, 1100.0};
+  prefill.limit_tok_s = 5000.0;
+  GridRow decode = prefill;
+  decode.is_prefill = false;
+  decode.tok_s = {30.0, 32.0, 40.0};
+  grid.rows = {prefill, decode};
+  return grid_json(grid, time);
 }
 
 class HistoryTest : public testing::Test {
@@ -78,6 +117,47 @@ TEST_F(HistoryTest, KeepsListsFiltersAndForgets) {
   ASSERT_TRUE(history->remove(id));
   EXPECT_EQ(names({}), Names{"demo"});
   EXPECT_TRUE(history->check());
+}
+
+TEST_F(HistoryTest, LoadsAndGridsAreKeptLikeTheProtocolsRuns) {
+  const auto history = open();
+  ASSERT_TRUE(history->add(record("demo", "2026-02-01T12:00:00Z")));
+  const auto load = history->add(load_record());
+  ASSERT_TRUE(load) << load.error().message;
+  const Json kept = grid("2026-03-02T12:00:00Z");
+  const auto added = history->add(kept);
+  ASSERT_TRUE(added) << added.error().message;
+  EXPECT_EQ(*history->get(kept["id"]), kept);
+  const auto entries = history->list({});
+  ASSERT_TRUE(entries) << entries.error().message;
+  ASSERT_EQ(entries->size(), 3u);
+  EXPECT_EQ((*entries)[0].kind, "protocol");
+  EXPECT_EQ((*entries)[1].kind, "load");
+  EXPECT_EQ((*entries)[1].ttft_s, 0.25);
+  EXPECT_NEAR(*(*entries)[1].decode_tok_s, 4.0, 1e-9);
+  const HistoryEntry& last = (*entries)[2];
+  EXPECT_EQ(last.kind, "grid");
+  EXPECT_EQ(last.schema, "quench.bench/1");
+  EXPECT_EQ(last.model, "Qwen2.5-0.5B");
+  EXPECT_EQ(last.format, "int4");
+  EXPECT_EQ(last.label, "a grid");
+  EXPECT_EQ(last.decode_tok_s, 32.0);
+  EXPECT_FALSE(last.ttft_s);
+  HistoryFilter filter;
+  filter.kind = "load";
+  ASSERT_EQ(history->list(filter)->size(), 1u);
+  EXPECT_EQ(history->list(filter)->front().model, "loaded");
+  // Another machine's grid comes in as a file, too; one that cannot be is refused by its row.
+  const ScratchDir other("_grids");
+  Json bad = grid("2026-03-03T12:00:00Z");
+  bad["rows"][1]["tok_s"][2] = -1.0;
+  ASSERT_TRUE(write_file_atomic(other.file("grids.jsonl"),
+                                grid("2026-03-04T12:00:00Z").dump() + "\n" + bad.dump() + "\n"));
+  const auto counts = history->import_file(other.file("grids.jsonl"));
+  ASSERT_TRUE(counts) << counts.error().message;
+  EXPECT_EQ(counts->added, 1);
+  EXPECT_EQ(counts->refused, 1);
+  EXPECT_NE(counts->first_problem.find("row 2"), std::string::npos) << counts->first_problem;
 }
 
 TEST_F(HistoryTest, TakesOtherMachinesFiles) {

@@ -47,10 +47,48 @@ bool can_tell(const Summary& a, const Summary& b) {
          (a.interval.low > b.interval.high || b.interval.low > a.interval.high);
 }
 
+std::string times(double ratio) { return fmt::format("{:.2f}", ratio); }
+
+// What the choice is next to the model as it was: what it saves, and what is given up for it.
+void add_trade(const Row& row, const Row& reference, std::vector<Clause>& clauses) {
+  if (&row == &reference || row.decode_tok_s.count == 0 || reference.decode_tok_s.count == 0)
+    return;
+  Clause trade = {"trade",
+                  {{"saved_percent", fmt::format("{:.1f}", saved_percent(row, reference))},
+                   {"times", times(row.decode_tok_s.median / reference.decode_tok_s.median)},
+                   {"kld", nats(row)}}};
+  if (row.accuracy && reference.accuracy) {
+    trade.key = "trade_accuracy";
+    trade.values["accuracy"] = fmt::format("{:.1f}", row.accuracy->percent());
+    trade.values["reference_accuracy"] = fmt::format("{:.1f}", reference.accuracy->percent());
+    trade.values["error"] = fmt::format("{:.1f}", row.accuracy->standard_error());
+    trade.values["questions"] = std::to_string(row.accuracy->n);
+  }
+  clauses.push_back(std::move(trade));
+}
+
+// What the other one would give for what it takes.
+void add_instead(const Row& row, const Row* other, std::vector<Clause>& clauses) {
+  if (other == nullptr || other == &row || row.decode_tok_s.count == 0 ||
+      other->decode_tok_s.count == 0)
+    return;
+  clauses.push_back(
+      {"instead",
+       {{"profile", other->profile},
+        {"bytes_times", times(static_cast<double>(other->bytes) / static_cast<double>(row.bytes))},
+        {"speed_times", times(other->decode_tok_s.median / row.decode_tok_s.median)},
+        {"kld", nats(*other)}}});
+}
+
+const Row* fastest(const std::vector<const Row*>& rows, const Row* except = nullptr);
+const Row* smallest_of(const std::vector<const Row*>& rows) {
+  return *std::min_element(rows.begin(), rows.end(),
+                           [](const Row* a, const Row* b) { return a->bytes < b->bytes; });
+}
+
 Choice choose_storage(const Row& reference, const std::vector<const Row*>& affordable,
                       const std::vector<const Row*>& all, const RecommendRules& rules) {
-  const auto smaller = [](const Row* a, const Row* b) { return a->bytes < b->bytes; };
-  const Row* best = *std::min_element(affordable.begin(), affordable.end(), smaller);
+  const Row* best = smallest_of(affordable);
   std::vector<Clause> clauses;
   if (best->bytes >= reference.bytes) {
     best = &reference;
@@ -61,8 +99,10 @@ Choice choose_storage(const Row& reference, const std::vector<const Row*>& affor
                         {"size_mb", megabytes(*best)},
                         {"saved_percent", fmt::format("{:.1f}", saved_percent(*best, reference))},
                         {"kld", nats(*best)}}});
+    add_trade(*best, reference, clauses);
   }
-  const Row* smallest = *std::min_element(all.begin(), all.end(), smaller);
+  add_instead(*best, fastest(affordable), clauses);
+  const Row* smallest = smallest_of(all);
   if (smallest->bytes < best->bytes) {
     clauses.push_back({"smaller_over_budget",
                        {{"profile", smallest->profile},
@@ -72,7 +112,7 @@ Choice choose_storage(const Row& reference, const std::vector<const Row*>& affor
   return choice(best->profile, std::move(clauses));
 }
 
-const Row* fastest(const std::vector<const Row*>& rows, const Row* except = nullptr) {
+const Row* fastest(const std::vector<const Row*>& rows, const Row* except) {
   const Row* best = nullptr;
   for (const Row* row : rows) {
     if (row == except || row->decode_tok_s.count == 0) continue;
@@ -81,7 +121,8 @@ const Row* fastest(const std::vector<const Row*>& rows, const Row* except = null
   return best;
 }
 
-Choice choose_speed(const std::vector<const Row*>& affordable, const std::vector<const Row*>& all) {
+Choice choose_speed(const Row& reference, const std::vector<const Row*>& affordable,
+                    const std::vector<const Row*>& all) {
   const Row* best = fastest(affordable);
   if (best == nullptr) return choice("", {{"no_speed", Json::object()}});
   std::vector<std::string> too_close;
@@ -101,6 +142,8 @@ Choice choose_speed(const std::vector<const Row*>& affordable, const std::vector
     add_speed(why.values, next->decode_tok_s, "next_");
   }
   std::vector<Clause> clauses = {std::move(why)};
+  add_trade(*best, reference, clauses);
+  add_instead(*best, smallest_of(affordable), clauses);
   if (const Row* first = fastest(all);
       first != nullptr && first->decode_tok_s.median > best->decode_tok_s.median) {
     clauses.push_back(
@@ -124,17 +167,21 @@ std::optional<BalanceScore> balance_score(const Row& row, const Row& reference,
                       speed.count >= kMinRuns ? rest + std::log2(speed.interval.high) : kAnything};
 }
 
-Choice choose_balance(const std::vector<BalanceScore>& scores) {
+Choice choose_balance(const Row& reference, const std::vector<const Row*>& all,
+                      const std::vector<BalanceScore>& scores) {
   if (scores.empty()) return choice("", {{"no_speed", Json::object()}});
   const auto best = std::max_element(
       scores.begin(), scores.end(), [](const auto& a, const auto& b) { return a.score < b.score; });
   std::vector<std::string> too_close;
-  Json all = Json::array();
+  Json shown = Json::array();
   for (const BalanceScore& score : scores) {
-    all.push_back(Json::array({score.profile, fmt::format("{:+.2f}", score.score)}));
+    shown.push_back(Json::array({score.profile, fmt::format("{:+.2f}", score.score)}));
     if (&score != &*best && score.high >= best->low) too_close.push_back(score.profile);
   }
-  std::vector<Clause> clauses = {{"balance", {{"scores", all}}}};
+  std::vector<Clause> clauses = {{"balance", {{"scores", shown}}}};
+  for (const Row* row : all) {
+    if (row->profile == best->profile) add_trade(*row, reference, clauses);
+  }
   if (!too_close.empty()) clauses.push_back({"balance_too_close", {{"profiles", too_close}}});
   return choice(best->profile, std::move(clauses), std::move(too_close));
 }
@@ -163,8 +210,8 @@ Recommendation recommend(const std::vector<CandidateFigures>& rows, const Recomm
     return result;
   }
   result.storage = choose_storage(reference, affordable, all, rules);
-  result.speed = choose_speed(affordable, all);
-  result.balance = choose_balance(result.balance_scores);
+  result.speed = choose_speed(reference, affordable, all);
+  result.balance = choose_balance(reference, all, result.balance_scores);
   return result;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "measure/eval/evaluate.h"
 #include "measure/report/strings.h"
 #include "measure/statistics.h"
 
@@ -17,6 +18,7 @@ struct CandidateFigures {
   int64_t bytes = 0;     // of the weights
   Summary decode_tok_s;  // count 0: unknown
   std::optional<double> kld_mean;
+  std::optional<Accuracy> accuracy;  // of a test with right answers
 };
 
 struct RecommendRules {

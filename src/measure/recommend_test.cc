@@ -12,10 +12,10 @@ Summary speed(double value, double spread) {
 }
 
 std::vector<CandidateFigures> example() {
-  return {{"reference", 1000, speed(100, 1), 0.0},
-          {"int8", 500, speed(150, 1), 0.001},
-          {"int4", 250, speed(200, 1), 0.05},
-          {"int3", 200, speed(300, 1), 0.4}};
+  return {{"reference", 1000, speed(100, 1), 0.0, {}},
+          {"int8", 500, speed(150, 1), 0.001, {}},
+          {"int4", 250, speed(200, 1), 0.05, {}},
+          {"int3", 200, speed(300, 1), 0.4, {}}};
 }
 
 TEST(Recommend, EachNeed) {
@@ -30,6 +30,31 @@ TEST(Recommend, EachNeed) {
   // log2(4) + log2(2) - 0.05 / 0.05.
   EXPECT_NEAR(result.balance_scores[2].score, 2.0, 1e-12);
   EXPECT_EQ(result.balance.profile, "int4");
+}
+
+TEST(Recommend, SpellsOutWhatIsGivenUp) {
+  auto rows = example();
+  rows[1].decode_tok_s = speed(220, 1);  // now int8 is the fastest, int4 the smallest
+  rows[0].accuracy = Accuracy{48, 60};
+  rows[2].accuracy = Accuracy{45, 60};
+  const Recommendation result = recommend(rows);
+  EXPECT_EQ(result.speed.profile, "int8");
+  const std::string storage = result.storage.reason;
+  EXPECT_NE(storage.find("saves 75.0 % of the bytes, writes 2.00 times as fast, loses 0.0500 nats "
+                         "per token and answers 75.0 % of 60 questions right instead of 80.0 % "
+                         "(standard error 5.6)"),
+            std::string::npos)
+      << storage;
+  EXPECT_NE(storage.find("int8 instead takes 2.00 times its bytes, writes 1.10 times as fast and "
+                         "loses 0.0010"),
+            std::string::npos)
+      << storage;
+  // Without a test of its own, the loss alone.
+  EXPECT_NE(result.speed.reason.find("writes 2.20 times as fast and loses 0.0010"),
+            std::string::npos)
+      << result.speed.reason;
+  EXPECT_NE(result.speed.reason.find("int4 instead takes 0.50 times its bytes"), std::string::npos)
+      << result.speed.reason;
 }
 
 TEST(Recommend, SaysWhenItCannotTell) {
@@ -55,7 +80,8 @@ TEST(Recommend, KeepsTheReferenceWhenNothingIsGoodEnough) {
 }
 
 TEST(Recommend, NamesNothingWithoutFigures) {
-  std::vector<CandidateFigures> rows = {{"reference", 1000, {}, 0.0}, {"int4", 250, {}, 0.01}};
+  std::vector<CandidateFigures> rows = {{"reference", 1000, {}, 0.0, {}},
+                                        {"int4", 250, {}, 0.01, {}}};
   const Recommendation without_speed = recommend(rows);
   EXPECT_EQ(without_speed.storage.profile, "int4");
   EXPECT_EQ(without_speed.speed.profile, "");

@@ -40,6 +40,7 @@ Json row_json(const Shootout& shootout, const ShootoutRow& row) {
   const auto bytes = static_cast<double>(row.model.bytes);
   const auto reference_bytes = static_cast<double>(shootout.rows.front().model.bytes);
   const EvalScores* scores = row.scores ? &row.scores->overall : nullptr;
+  const auto accuracy = scores != nullptr ? scores->accuracy : std::nullopt;
   auto score = [&](double EvalScores::*member) {
     return scores != nullptr ? Json(scores->*member) : Json();
   };
@@ -55,7 +56,9 @@ Json row_json(const Shootout& shootout, const ShootoutRow& row) {
           {"e2e_s", median_or_null(row.speed.e2e_s)},
           {"kld_mean", scores != nullptr ? Json(scores->kld.mean) : Json()},
           {"ppl", score(&EvalScores::ppl)},
-          {"accuracy", nullptr},
+          {"accuracy", accuracy ? Json(accuracy->percent() / 100.0) : Json()},
+          {"accuracy_standard_error", accuracy ? Json(accuracy->standard_error() / 100.0) : Json()},
+          {"accuracy_questions", accuracy ? Json(accuracy->n) : Json()},
           {"top1_agreement", score(&EvalScores::top1_agreement)},
           {"planned_bytes", row.planned_bytes},
           {"peak_bytes", or_null(row.peak_bytes)},

@@ -112,31 +112,46 @@ void set_run_limits(const Plan& plan, const Ceilings& ceilings, std::vector<Task
   }
 }
 
-std::vector<std::string> impossible_runs(const std::vector<TaskRuns>& tasks) {
-  std::vector<std::string> found;
+std::vector<Problem> impossible_runs(const std::vector<TaskRuns>& tasks) {
+  std::vector<Problem> found;
   for (const TaskRuns& task : tasks) {
     for (const BenchRun& run : task.runs) {
       if (run.warmup || !run.error.empty()) continue;
+      const std::string seed = std::to_string(run.seed);
       const auto speed = run.decode_tok_s();
       if (speed && run.limit_decode_tok_s &&
           *speed > *run.limit_decode_tok_s * (1.0 + kCeilingTolerance)) {
-        found.push_back(fmt::format(
-            "Impossible: {} with seed {} decoded {:.1f} tok/s, but this machine cannot read the "
-            "model faster than {:.1f} times a second; a clock, a count or a ceiling is wrong.",
-            task.task, run.seed, *speed, *run.limit_decode_tok_s));
+        found.push_back(make_problem("impossible",
+                                     {{"task", task.task},
+                                      {"seed", seed},
+                                      {"speed", fmt::format("{:.1f}", *speed)},
+                                      {"limit", fmt::format("{:.1f}", *run.limit_decode_tok_s)}},
+                                     "impossible_decode"));
       }
       if (!run.token_s.empty() && run.limit_ttft_s &&
           run.ttft_s * (1.0 + kCeilingTolerance) < *run.limit_ttft_s) {
-        found.push_back(fmt::format(
-            "Impossible: {} with seed {} had its first token after {:.2f} ms, but its prompt of {} "
-            "tokens takes at least {:.2f} ms here; a clock, a count, a ceiling is wrong, or the "
-            "prompt was not computed.",
-            task.task, run.seed, 1e3 * run.ttft_s, run.prompt_tokens.value_or(0),
-            1e3 * *run.limit_ttft_s));
+        found.push_back(make_problem("impossible",
+                                     {{"task", task.task},
+                                      {"seed", seed},
+                                      {"ttft_ms", fmt::format("{:.2f}", 1e3 * run.ttft_s)},
+                                      {"tokens", std::to_string(run.prompt_tokens.value_or(0))},
+                                      {"limit_ms", fmt::format("{:.2f}", 1e3 * *run.limit_ttft_s)}},
+                                     "impossible_prefill"));
       }
     }
   }
   return found;
+}
+
+void raise_ceilings(const Ceilings& again, Ceilings& kept) {
+  auto raise = [](Rate& rate, const Rate& other) {
+    if (other.best > rate.best) rate = other;
+  };
+  for (size_t i = 0; i < std::min(kept.read.size(), again.read.size()); ++i)
+    raise(kept.read[i].read_gb_s, again.read[i].read_gb_s);
+  raise(kept.f32_gflop_s, again.f32_gflop_s);
+  raise(kept.bf16_gflop_s, again.bf16_gflop_s);
+  raise(kept.int8_gop_s, again.int8_gop_s);
 }
 
 void add_reads(const Plan& plan, const Ceilings& ceilings, const std::vector<const BenchRun*>& runs,

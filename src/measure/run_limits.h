@@ -2,6 +2,7 @@
 // the ceilings of this machine, and what had to be read meanwhile. Pure functions.
 #pragma once
 
+#include "measure/problem.h"
 #include "measure/protocol.h"
 #include "measure/telemetry.h"
 #include "plan/roofline.h"
@@ -17,9 +18,13 @@ void set_run_limits(const Plan& plan, const Ceilings& ceilings, std::vector<Task
 // short repetitions and miss the true one by some per cent on a machine with neighbours.
 constexpr double kCeilingTolerance = 0.05;
 
-// Counted runs that were faster than their limit allows; one sentence each. Such a record is
-// impossible: a clock, a count or a ceiling is wrong.
-std::vector<std::string> impossible_runs(const std::vector<TaskRuns>& tasks);
+// Counted runs that were faster than their limit allows. Such a record is impossible: a clock, a
+// count or a ceiling is wrong.
+std::vector<Problem> impossible_runs(const std::vector<TaskRuns>& tasks);
+
+// The higher of each: before something is called impossible the machine gets a second chance, for a
+// neighbour may have pressed its ceilings.
+void raise_ceilings(const Ceilings& again, Ceilings& kept);
 
 // Adds what runs had to read to the samples it was read in: weights and cache of each step, evenly
 // over the step. A step of several sequences counts the weights once: tokens that came at the same

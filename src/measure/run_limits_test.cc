@@ -64,8 +64,10 @@ TEST_F(RunLimits, FasterThanTheLimitIsImpossible) {
   set_run_limits(plan(), slow_memory(), tasks);
   auto found = impossible_runs(tasks);
   ASSERT_EQ(found.size(), 3u);  // the third is too early with its first token, too
-  EXPECT_NE(found[0].find("Impossible: t with seed 0 decoded"), std::string::npos) << found[0];
-  EXPECT_NE(found[2].find("had its first token after"), std::string::npos) << found[2];
+  EXPECT_NE(found[0].message.find("Impossible: t with seed 0 decoded"), std::string::npos)
+      << found[0].message;
+  EXPECT_NE(found[2].message.find("had its first token after"), std::string::npos)
+      << found[2].message;
   tasks[0].runs[0].warmup = tasks[0].runs[2].warmup = true;
   EXPECT_TRUE(impossible_runs(tasks).empty());
   // Without what a run needs for its limit there is none.

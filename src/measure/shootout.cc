@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/paths.h"
 #include "measure/engine_target.h"
+#include "measure/eval/continuation.h"
 #include "measure/make_profile.h"
 
 namespace quench {
@@ -232,6 +233,8 @@ class Runs {
     QUENCH_TRY(EvalTexts texts,
                load_eval_texts(path, reference.session->tokenizer(), chat_template));
     if (options_.text_path.empty()) texts.path = "texts/eval";
+    // Its questions need passages that have nothing to do with each other: of all texts.
+    const EvalTexts all_texts = texts;
     limit_tokens(texts, result_.length.max_tokens_per_domain);
     EvalOptions eval;
     eval.stop = options_.stop;
@@ -239,6 +242,12 @@ class Runs {
     std::vector<const Session*> candidates;
     for (const OpenRow& row : group) candidates.push_back(row.session.get());
     QUENCH_TRY(Evaluation evaluation, evaluate(*reference.session, candidates, texts, eval));
+    if (result_.length.continuation_items > 0) {
+      report("Measuring accuracy", 0, 1);
+      eval.continuation_items = result_.length.continuation_items;
+      candidates.insert(candidates.begin(), reference.session.get());
+      QUENCH_TRY_VOID(score_continuations(candidates, all_texts, eval, evaluation));
+    }
     result_.rows[0].scores = evaluation.reference;
     for (size_t i = 0; i < group.size(); ++i)
       result_.rows[group[i].index].scores = evaluation.candidates[i];
@@ -262,8 +271,13 @@ Result<void> run_shootout(const ShootoutOptions& options, Shootout& result) {
   Result<void> done = Runs(options, result).run();
   std::vector<CandidateFigures> figures;
   for (const ShootoutRow& row : result.rows) {
-    figures.push_back({row.profile, row.model.bytes, row.speed.decode_tok_s,
-                       row.scores ? std::optional(row.scores->overall.kld.mean) : std::nullopt});
+    CandidateFigures& figure = figures.emplace_back();
+    figure.profile = row.profile;
+    figure.bytes = row.model.bytes;
+    figure.decode_tok_s = row.speed.decode_tok_s;
+    if (!row.scores) continue;
+    figure.kld_mean = row.scores->overall.kld.mean;
+    figure.accuracy = row.scores->overall.accuracy;
   }
   const bool planned = std::all_of(figures.begin(), figures.end(),
                                    [](const auto& figure) { return figure.bytes > 0; });

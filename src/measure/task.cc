@@ -146,6 +146,7 @@ Result<Protocol> parse_protocol(const Json& json, const std::string& where) {
       length.runs = fields.count("runs").value_or(length.runs);
       length.max_new_tokens = fields.count("max_new_tokens");
       length.max_tokens_per_domain = fields.count("max_tokens_per_domain").value_or(0);
+      length.continuation_items = fields.count("continuation_items").value_or(0);
       if (length.runs < 1) fields.refuse("at least one run", row);
       if (length.max_new_tokens == 0) fields.refuse("at least one new token", row);
       QUENCH_TRY_VOID(fields.finish());

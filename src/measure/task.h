@@ -33,6 +33,7 @@ struct ProtocolLength {
   int64_t runs = 10;
   std::optional<int64_t> max_new_tokens;  // over the protocol's
   int64_t max_tokens_per_domain = 0;      // of an evaluation; 0: all
+  int64_t continuation_items = 0;         // questions per domain of the continuation test
 };
 
 struct Protocol {

@@ -71,7 +71,15 @@ const std::vector<Schema>& schemas() {
                                            {{"reference", Kind::kObject, false},
                                             {"rows", Kind::kList, false},
                                             {"recommendation", Kind::kObject, false},
-                                            {"report", Kind::kText, kOrNull}}}};
+                                            {"report", Kind::kText, kOrNull}}},
+                                          {"quench.bench/1",
+                                           {{"model", Kind::kText, false},
+                                            {"format", Kind::kText, false},
+                                            {"isa", Kind::kText, false},
+                                            {"threads", Kind::kNumber, false},
+                                            {"kernels", Kind::kList, false},
+                                            {"ceilings", Kind::kObject, kOrNull},
+                                            {"rows", Kind::kList, false}}}};
   return all;
 }
 
@@ -92,6 +100,14 @@ const std::vector<Field>& run_fields() {
                                             {"e2e_s", Kind::kNumber, false},
                                             {"token_s", Kind::kList, kOrNull},
                                             {"engine_token_s", Kind::kList, kOrNull}};
+  return fields;
+}
+
+const std::vector<Field>& grid_row_fields() {
+  static const std::vector<Field> fields = {
+      {"test", Kind::kText, false},    {"tokens", Kind::kNumber, false},
+      {"depth", Kind::kNumber, false}, {"batch", Kind::kNumber, false},
+      {"tok_s", Kind::kList, false},   {"limit_tok_s", Kind::kNumber, kOrNull}};
   return fields;
 }
 
@@ -126,6 +142,20 @@ Result<void> check_tasks(const Json& record, const std::string& what) {
   return {};
 }
 
+Result<void> check_grid_rows(const Json& grid, const std::string& what) {
+  for (size_t r = 0; r < grid["rows"].size(); ++r) {
+    const std::string where = fmt::format("{}, row {}", what, r + 1);
+    const Json& row = grid["rows"][r];
+    QUENCH_TRY_VOID(check_fields(row, grid_row_fields(), where));
+    for (const Json& speed : row["tok_s"]) {
+      if (!speed.is_number() || !(speed.get<double>() > 0.0))
+        return fail(ErrorCode::kInvalidFile, "{}: expected speeds over 0 in \"tok_s\", found {}.",
+                    where, speed.dump(-1, ' ', false, Json::error_handler_t::replace));
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> validate_measurement(const Json& json) {
@@ -135,6 +165,7 @@ Result<void> validate_measurement(const Json& json) {
     if (name != schema.name) continue;
     QUENCH_TRY_VOID(check_fields(json, schema.fields, name));
     if (name == "quench.record/1") QUENCH_TRY_VOID(check_tasks(json, name));
+    if (name == "quench.bench/1") QUENCH_TRY_VOID(check_grid_rows(json, name));
     for (const char* list : {"records", "evaluations"}) {
       if (!json.contains(list) || !json[list].is_array()) continue;
       for (const Json& part : json[list]) QUENCH_TRY_VOID(validate_measurement(part));

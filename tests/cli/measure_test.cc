@@ -36,9 +36,8 @@ TEST_F(CliMeasure, BenchOfTheDemoIsKept) {
   const Output text = quench({"bench", "--length", "quick", "--max_new_tokens", "6", "--threads",
                               "1", "--label", "mine", "--lang", "zh"});
   ASSERT_EQ(text.status, 0) << text.err;
-  for (const char* word :
-       {"first token ms", "full response s", "% of limit", "prefill tok/s", "chat", "article",
-        "code", "Chinese", "Cold: loaded in", "Memory:", "Machine:", "Kept as "})
+  for (const char* word : {"首字延迟 ms", "完整回答 s", "占极限 %", "预填 tok/s", "聊天", "文章",
+                           "代码", "中文提示", "冷启动：载入", "内存：", "机器：", "Kept as "})
     EXPECT_NE(text.out.find(word), std::string::npos) << word << "\n" << text.out;
   const Output list = quench({"history", "--label", "mine", "--json"});
   ASSERT_EQ(list.status, 0) << list.err;
@@ -61,6 +60,49 @@ TEST_F(CliMeasure, BenchOfTheDemoIsKept) {
   EXPECT_EQ(quench({"history", "list", "--csv"}).out.find("id,time,"), 0u);
 }
 
+TEST_F(CliMeasure, GridsAreKeptShownAndCompared) {
+  const std::vector<std::string> grid = {"bench",
+                                         source_path("tests/tiny_model/qwen2"),
+                                         "--random-weights",
+                                         "--threads",
+                                         "1",
+                                         "--isa",
+                                         "ref",
+                                         "--pp",
+                                         "8",
+                                         "--tg",
+                                         "2",
+                                         "--repetitions",
+                                         "2"};
+  auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = grid;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return quench(arguments);
+  };
+  const std::string page = data_.scratch().file("grid.html");
+  const Output first = with({"--label", "one", "--html", page});
+  ASSERT_EQ(first.status, 0) << first.err;
+  EXPECT_NE(first.out.find("Kept as "), std::string::npos) << first.out;
+  EXPECT_TRUE(first.out.ends_with("Report: " + page + "\n")) << first.out;
+  EXPECT_NE(read_file(page)->find("<canvas"), std::string::npos);
+  ASSERT_EQ(with({"--label", "two", "--lang", "zh"}).status, 0);
+  ASSERT_EQ(with({"--no-history"}).status, 0);
+  const Output list = quench({"history", "--kind", "grid", "--json"});
+  const Json entries = *parse_json(list.out, "stdout");
+  ASSERT_EQ(entries.size(), 2u) << list.out << list.err;
+  EXPECT_EQ(entries[0]["label"], "one");
+  EXPECT_EQ(entries[0]["schema"], "quench.bench/1");
+  const std::string a = entries[0]["id"], b = entries[1]["id"];
+  const Output shown = quench({"history", "show", a});
+  EXPECT_NE(shown.out.find("prefill 8"), std::string::npos) << shown.out << shown.err;
+  const std::string compared = data_.scratch().file("compared.html");
+  const Output output = quench({"compare", a, b, "--html", compared, "--lang", "zh"});
+  ASSERT_EQ(output.status, 0) << output.err;
+  EXPECT_NE(output.out.find("decode 2 @0 x1"), std::string::npos) << output.out;
+  EXPECT_NE(read_file(compared)->find("无法分辨"), std::string::npos);
+  expect_error(quench({"compare", a, "nothing"}), {"nothing", "quench history"});
+}
+
 TEST_F(CliMeasure, ServersAreMeasuredAndNamed) {
   StreamScript script;
   script.reported = 8;
@@ -78,6 +120,23 @@ TEST_F(CliMeasure, ServersAreMeasuredAndNamed) {
   EXPECT_TRUE(record["ceilings"].is_null());
   const Output markdown = quench(against(server, {"--md", "--rate", "500", "--requests", "3"}));
   EXPECT_NE(markdown.out.find("| 500 per second |"), std::string::npos) << markdown.out;
+}
+
+TEST_F(CliMeasure, ABenchHasAPageInEitherLanguage) {
+  const ScriptedServer server(streaming({}));
+  const std::string json = data_.scratch().file("record.json");
+  const std::string page = data_.scratch().file("page.html");
+  const Output made = quench(against(server, {"--json", "--html", page}));
+  ASSERT_EQ(made.status, 0) << made.err;
+  ASSERT_TRUE(write_file_atomic(json, made.out));
+  EXPECT_NE(read_file(page)->find("Time to the first token"), std::string::npos);
+  const std::string again = data_.scratch().file("again.html");
+  ASSERT_EQ(quench({"report", json, "-o", again}).status, 0);
+  EXPECT_EQ(*read_file(again), *read_file(page));
+  const Output chinese = quench({"report", json, "--lang", "zh"});
+  EXPECT_NE(chinese.out.find("首字延迟 ms"), std::string::npos) << chinese.out << chinese.err;
+  expect_error(quench({"report", json, "-o", data_.scratch().file("no/such/dir.html")}),
+               {"dir.html"});
 }
 
 TEST_F(CliMeasure, TroubleIsSaidAndKept) {

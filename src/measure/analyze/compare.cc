@@ -1,12 +1,10 @@
 #include "measure/analyze/compare.h"
-#include "base/sha256.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "measure/analyze/rank_sum.h"
 #include "measure/analyze/record_side.h"
-#include "measure/records.h"
 #include "measure/statistics.h"
 
 namespace quench {
@@ -329,63 +327,6 @@ void add_remarks(const RecordSide& side, std::vector<std::string>& remarks) {
 }
 
 }  // namespace
-
-Result<Json> to_record(const Json& json, const std::string& where) {
-  const std::string schema =
-      json.is_object() && json.contains("schema") && json["schema"].is_string()
-          ? json["schema"].get<std::string>()
-          : std::string();
-  if (schema == "quench.record/1") {
-    if (auto valid = validate_measurement(json); !valid)
-      return fail(ErrorCode::kInvalidFile, "{}: {}", where, valid.error().message);
-    return json;
-  }
-  if (schema != "quench.typed/1") {
-    return fail(ErrorCode::kInvalidFile,
-                "{}: expected a quench.record/1 (quench bench) or a quench.typed/1, found \"{}\".",
-                where, schema);
-  }
-  auto part = [&](const char* key) { return json.contains(key) ? json[key] : Json(); };
-  const std::string text = json.dump();
-  Json record = {{"schema", "quench.record/1"},
-                 {"id", "typed-" + sha256_hex(std::as_bytes(std::span(text))).substr(0, 12)},
-                 {"time", part("time")},
-                 {"build", Json::object()},
-                 {"machine", {{"hardware", part("hardware")}}},
-                 {"ceilings", nullptr},
-                 {"model", {{"name", part("model")}, {"format", part("format")}}},
-                 {"plan", nullptr},
-                 {"kernels", nullptr},
-                 {"settings", {{"source", part("source")}, {"engine", part("engine")}}},
-                 {"tasks", Json::array()},
-                 {"memory", Json::object()},
-                 {"series", nullptr},
-                 {"energy_j", nullptr},
-                 {"cost", part("cost")}};
-  const Json tasks = part("tasks");
-  if (!tasks.is_array() || tasks.empty())
-    return fail(ErrorCode::kInvalidFile, "{}: a typed record needs \"tasks\", a list.", where);
-  for (const Json& task : tasks) {
-    auto value = [&](const char* key) { return task.contains(key) ? task[key] : Json(); };
-    if (!task.is_object() || !value("task").is_string() || !value("e2e_s").is_number()) {
-      return fail(ErrorCode::kInvalidFile,
-                  "{}: a typed task needs a \"task\" (its name) and an \"e2e_s\".", where);
-    }
-    Json run = {{"warmup", false},
-                {"seed", nullptr},
-                {"finish_reason", nullptr},
-                {"token_s", nullptr},
-                {"engine_token_s", nullptr},
-                {"ttft_s", value("ttft_s")},
-                {"e2e_s", value("e2e_s")},
-                {"decode_tok_s", value("decode_tok_s")},
-                {"generated_tokens", value("generated_tokens")},
-                {"prompt_tokens", value("prompt_tokens")}};
-    record["tasks"].push_back(
-        {{"task", value("task")}, {"lang", value("lang")}, {"runs", Json::array({run})}});
-  }
-  return record;
-}
 
 Result<Comparison> compare_records(const Json& record_a, const Json& record_b, double alpha) {
   QUENCH_TRY(const RecordSide a, read_side(record_a, "the first record"));

@@ -17,7 +17,8 @@
 
 namespace quench {
 
-// quench.typed/1 -> quench.record/1; a record is handed back as it is.
+// quench.typed/1 -> quench.record/1; so is quench.bench/1, whose rows become tasks with one run per
+// repetition. A record is handed back as it is.
 Result<Json> to_record(const Json& json, const std::string& where);
 
 struct CompareRow {

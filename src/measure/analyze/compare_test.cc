@@ -133,6 +133,45 @@ TEST(Compare, ImpossibleRecordsAreSaid) {
   EXPECT_NE(c.remarks.front().find("impossible"), std::string::npos);
 }
 
+TEST(Compare, GridsAreComparedRowByRow) {
+  auto grid = [](double factor) {
+    auto row = [&](const char* test, int64_t tokens, double speed) {
+      Json speeds = Json::array();
+      for (int i = 0; i < 8; ++i) speeds.push_back(factor * (speed + 0.001 * speed * i));
+      return Json({{"test", test},
+                   {"tokens", tokens},
+                   {"depth", 0},
+                   {"batch", 2},
+                   {"tok_s", speeds},
+                   {"limit_tok_s", 10.0 * speed},
+                   {"read_bytes_per_token", 1e6}});
+    };
+    return Json({{"schema", "quench.bench/1"},
+                 {"model", "tiny"},
+                 {"format", "int4"},
+                 {"isa", "ref"},
+                 {"threads", 1},
+                 {"kernels", Json::array()},
+                 {"ceilings", {{"cpu_model", "Test CPU"}}},
+                 {"rows", {row("prefill", 50, 1000.0), row("decode", 64, 40.0)}}});
+  };
+  const auto a = to_record(grid(1.0), "a.json");
+  ASSERT_TRUE(a) << a.error().message;
+  const Comparison c = compare_records(*a, to_record(grid(2.0), "b.json").value()).value();
+  ASSERT_EQ(c.rows.size(), 2u);
+  const CompareRow& prefill = find_row(c, "prefill 50 @0 x2", "ttft_s");
+  EXPECT_NEAR(*prefill.a, 0.1, 0.001);  // 50 tokens of 2 sequences at 1000 tok/s
+  EXPECT_NEAR(prefill.speedup, 2.0, 1e-6);
+  EXPECT_EQ(prefill.verdict, "faster");
+  const CompareRow& decode = find_row(c, "decode 64 @0 x2", "decode_tok_s");
+  EXPECT_NEAR(decode.speedup, 2.0, 1e-6);
+  EXPECT_NE(c.name_a.find("tiny int4 on Test CPU"), std::string::npos) << c.name_a;
+  Json broken = grid(1.0);
+  broken["rows"][0].erase("batch");
+  EXPECT_NE(to_record(broken, "x.json").error().message.find("\"batch\" is missing"),
+            std::string::npos);
+}
+
 TEST(Compare, ThePublishedCase) {
   auto typed = [](const char* name) {
     const std::string path = data_path(std::string("hardware/published/") + name).value();

@@ -1,262 +1,340 @@
 #include "measure/report/bench_report.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 
-#include "measure/bench_record.h"
-#include "measure/machine.h"
+#include "measure/report/lookup.h"
+#include "measure/report/page_parts.h"
+#include "measure/report/shootout_report.h"
+#include "measure/statistics.h"
 
 namespace quench {
 namespace {
 
-std::optional<double> median_of(const Summary& summary) {
-  return summary.count == 0 ? std::nullopt : std::optional(summary.median);
-}
-std::optional<double> mean_of(const Summary& summary) {
-  return summary.count == 0 ? std::nullopt : std::optional(summary.mean);
+TableColumn titled(const Strings& strings, const std::string& key, Align align = Align::kRight) {
+  return {key, strings("column." + key), align};
 }
 
 // "12.3 (11.9 to 13.0)": the median and its interval.
-Cell interval_cell(const Summary& summary, int decimals, double scale = 1.0) {
-  if (summary.count == 0) return {};
-  const std::string text =
-      fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", scale * summary.median, decimals,
-                  scale * summary.interval.low, decimals, scale * summary.interval.high, decimals);
-  return {text, summary.median};
+Cell interval_cell(const Json& summary, const Strings& strings, double scale = 1.0,
+                   std::optional<int> decimals = {}) {
+  const auto middle = number(summary, "/median");
+  const auto low = number(summary, "/low");
+  const auto high = number(summary, "/high");
+  if (!middle) return {};
+  const int digits = decimals.value_or(decimals_for(scale * *middle));
+  const std::string shown = fixed(scale * *middle, digits);
+  // One run has no interval.
+  if (!low || !high || number(summary, "/count") == 1.0) return {shown, *middle};
+  return {strings("interval", {{"middle", shown},
+                               {"low", fixed(scale * *low, digits)},
+                               {"high", fixed(scale * *high, digits)}}),
+          *middle};
 }
 
-// Three digits or more of what takes milliseconds here and minutes there.
-int decimals_for(const Summary& summary, double scale) {
-  const double value = scale * summary.median;
-  return value >= 100.0 ? 0 : value >= 10.0 ? 1 : value >= 1.0 ? 2 : 3;
+// With as many decimals as the median beside it.
+Cell mean_cell(const Json& summary, double scale = 1.0) {
+  return number_cell(number(summary, "/mean"),
+                     decimals_for(scale * number(summary, "/median").value_or(0.0)), scale);
 }
 
-bool has_counted_runs(const Bench& bench) {
-  return std::any_of(bench.tasks.begin(), bench.tasks.end(), [](const TaskRuns& task) {
-    return !counted(task, [](const BenchRun& run) { return std::optional(run.e2e_s); }).empty();
-  });
+std::optional<double> median_prompt(const Json& task) {
+  std::vector<double> tokens;
+  for (const Json& run : list(task, "/runs")) {
+    const auto prompt = number(run, "/prompt_tokens");
+    if (prompt && part(run, "/warmup") != Json(true)) tokens.push_back(*prompt);
+  }
+  return tokens.empty() ? std::nullopt : std::optional(median(tokens));
 }
 
-Table latency_table(const Bench& bench) {
-  Table table;
-  table.columns = {{"task", "task", Align::kLeft},
-                   {"runs", "runs"},
-                   {"prompt_tokens", "prompt"},
-                   {"generated_tokens", "answer tokens"},
-                   {"ttft_s", "first token ms"},
-                   {"mean_ttft_s", "mean"},
-                   {"e2e_s", "full response s"},
-                   {"mean_e2e_s", "mean"},
-                   {"e2e_at_median_length_s", "at the median length s"}};
-  for (const TaskRuns& task : bench.tasks) {
-    const TaskSummary summary = summarize_task(task);
-    const Summary prompt = summarize(counted(task, [](const BenchRun& run) {
-      return run.prompt_tokens ? std::optional<double>(*run.prompt_tokens) : std::nullopt;
-    }));
-    table.rows.push_back(
-        {text_cell(task.task), number_cell(static_cast<double>(summary.e2e_s.count), 0),
-         number_cell(median_of(prompt), 0), interval_cell(summary.generated_tokens, 0),
-         interval_cell(summary.ttft_s, decimals_for(summary.ttft_s, 1e3), 1e3),
-         number_cell(mean_of(summary.ttft_s), decimals_for(summary.ttft_s, 1e3), 1e3),
-         interval_cell(summary.e2e_s, decimals_for(summary.e2e_s, 1.0)),
-         number_cell(mean_of(summary.e2e_s), decimals_for(summary.e2e_s, 1.0)),
-         interval_cell(summary.e2e_at_median_length_s, decimals_for(summary.e2e_s, 1.0))});
-  }
-  return table;
+bool is_server(const Json& record) { return text(record, "/target/kind") == "http"; }
+
+std::string percent_of(const Json& json, const char* path, int decimals) {
+  return fixed(100.0 * number(json, path).value_or(0.0), decimals);
 }
 
-Table speed_table(const Bench& bench) {
-  Table table;
-  table.columns = {{"task", "task", Align::kLeft},  {"decode_tok_s", "decode tok/s"},
-                   {"mean_decode_tok_s", "mean"},   {"limit_decode_tok_s", "limit"},
-                   {"decode_share", "% of limit"},  {"prefill_tok_s", "prefill tok/s"},
-                   {"prefill_share", "% of limit"}, {"smallest_difference", "visible from %"}};
-  for (const TaskRuns& task : bench.tasks) {
-    const TaskSummary summary = summarize_task(task);
-    const Summary& decode = summary.decode_tok_s;
-    const auto difference =
-        decode.count == 0
-            ? std::nullopt
-            : smallest_difference(decode.count, decode.standard_deviation / decode.mean);
-    table.rows.push_back(
-        {text_cell(task.task), interval_cell(decode, decimals_for(decode, 1.0)),
-         number_cell(mean_of(decode), decimals_for(decode, 1.0)),
-         number_cell(median_of(summary.limit_decode_tok_s), decimals_for(decode, 1.0)),
-         number_cell(summary.decode_share, 0, 100.0),
-         interval_cell(summary.prefill_tok_s, decimals_for(summary.prefill_tok_s, 1.0)),
-         number_cell(summary.prefill_share, 0, 100.0), number_cell(difference, 1, 100.0)});
-  }
-  return table;
+std::string whole(const Json& json, const char* path) {
+  return fixed(number(json, path).value_or(0.0), 0);
 }
 
-Table load_table(const Bench& bench) {
-  Table table;
-  table.columns = {{"shape", "load", Align::kLeft},
-                   {"requests", "requests"},
-                   {"failed", "failed"},
-                   {"output_tok_s", "tok/s"},
-                   {"full_output_tok_s", "tok/s while full"},
-                   {"requests_s", "requests/s"},
-                   {"ttft_s", "first token ms"},
-                   {"tpot_s", "ms per token"},
-                   {"e2e_s", "full response s"},
-                   {"good_share", "good %"},
-                   {"goodput_requests_s", "good requests/s"}};
-  for (const LoadLevel& level : bench.loads) {
-    const LoadSummary summary = summarize_load(level, bench.slo);
-    const std::string shape = level.shape.concurrency
-                                  ? fmt::format("{} at once", *level.shape.concurrency)
-                                  : fmt::format("{} per second", level.shape.rate_s.value_or(0.0));
-    const Summary& ttft = summary.response_ttft_s;
-    table.rows.push_back(
-        {text_cell(shape), number_cell(static_cast<double>(level.runs.size()), 0),
-         number_cell(static_cast<double>(summary.failed), 0), number_cell(summary.output_tok_s, 1),
-         number_cell(summary.full_output_tok_s, 1), number_cell(summary.requests_s, 2),
-         interval_cell(ttft, decimals_for(ttft, 1e3), 1e3),
-         interval_cell(summary.tpot_s, decimals_for(summary.tpot_s, 1e3), 1e3),
-         interval_cell(summary.response_e2e_s, decimals_for(summary.response_e2e_s, 1.0)),
-         number_cell(summary.good_share, 0, 100.0), number_cell(summary.goodput_requests_s, 2)});
+std::string problem_text(const Json& problem, const Strings& strings) {
+  std::map<std::string, std::string> values;
+  const Json& kept = part(problem, "/values");
+  if (kept.is_object()) {
+    for (const auto& [name, value] : kept.items()) {
+      const std::string shown = value.is_string() ? value.get<std::string>() : value.dump();
+      values[name] = name == "task" ? name_text(strings, shown) : shown;
+    }
   }
-  return table;
+  // A record of an earlier version says it in English only.
+  const auto filled = strings.fill("problem." + text(problem, "/key"), values);
+  return filled ? *filled : text(problem, "/message");
 }
 
-std::string model_line(const Bench& bench) {
-  const MeasuredModel& model = bench.model;
-  if (bench.target.value("target", "") == "http") {
-    return fmt::format(
-        "{} at {} ({}{})", model.name.empty() ? "an unnamed model" : model.name,
-        bench.target.value("url", ""), bench.target.value("host", ""),
-        bench.target["server"].is_string() ? ", " + bench.target["server"].get<std::string>() : "");
-  }
-  return fmt::format("{} ({}), {}: {:.1f} MB of weights", model.name, model.family, model.format,
-                     static_cast<double>(model.bytes) / 1e6);
+std::string cold_line(const Json& record, const Strings& strings) {
+  const auto ttft_s = number(record, "/cold/first_ttft_s");
+  const auto e2e_s = number(record, "/cold/first_e2e_s");
+  if (!ttft_s || !e2e_s) return "";
+  const auto load_s = number(record, "/cold/load_s");
+  const std::map<std::string, std::string> values = {{"load_s", fixed(load_s.value_or(0.0), 2)},
+                                                     {"ttft_ms", fixed(1e3 * *ttft_s, 0)},
+                                                     {"e2e_s", fixed(*e2e_s, 2)}};
+  return strings(load_s ? "bench.cold" : "bench.cold_server", values);
 }
 
-std::string machine_line(const Bench& bench) {
-  const Machine machine = this_machine();
-  std::string text = machine.cpu_model.empty() ? "an unknown CPU" : machine.cpu_model;
-  if (bench.target.value("target", "") == "http") return "measured from " + text;
-  std::vector<std::string> kernels;
-  for (const Json& kernel : bench.target.value("kernels", Json::array()))
-    kernels.push_back(kernel.get<std::string>());
-  return fmt::format("{}, ISA level {}, {} threads; kernels {}", text,
-                     bench.target.value("isa", ""), bench.target.value("threads", 0),
-                     fmt::join(kernels, ", "));
+std::string machine_state_line(const Json& record, const Strings& strings) {
+  if (!part(record, "/state").is_object()) return "";
+  std::string line =
+      strings("bench.state", {{"busy", percent_of(record, "/state/busy_share", 0)},
+                              {"others", percent_of(record, "/state/others_share", 0)},
+                              {"steal", percent_of(record, "/state/steal_share", 1)}});
+  if (number(record, "/state/clock_ghz/median")) {
+    auto ghz = [&](const char* path) { return fixed(number(record, path).value_or(0.0), 2); };
+    line += strings("list_separator") +
+            strings("bench.clock", {{"median", ghz("/state/clock_ghz/median")},
+                                    {"low", ghz("/state/clock_ghz/min")},
+                                    {"high", ghz("/state/clock_ghz/max")}});
+  }
+  if (number(record, "/state/temperature_max_c")) {
+    line += strings("list_separator") +
+            strings("bench.temperature", {{"degrees", whole(record, "/state/temperature_max_c")}});
+  }
+  return line + strings("sentence_end");
 }
 
-std::string protocol_line(const Bench& bench) {
-  std::vector<std::string> sampling;
-  for (const auto& [key, value] : bench.sampling.items()) {
-    if (key == "max_new_tokens" && (bench.length.max_new_tokens || bench.locked_tokens)) continue;
-    sampling.push_back(fmt::format("{} {}", key, value.dump()));
+// Outliers are flagged and stay in; what they do to the median is said.
+std::string outlier_line(const Json& record, const Json& task, const Strings& strings) {
+  const Json& decode = part(task, "/summary/decode_tok_s");
+  const std::vector<double> speeds =
+      run_values(record, text(task, "/task"), "/decode_tok_s", false);
+  std::vector<std::string> values;
+  for (const Json& index : list(decode, "/outliers")) {
+    if (index.is_number_unsigned() && index.get<size_t>() < speeds.size())
+      values.push_back(fixed(speeds[index.get<size_t>()], 1));
   }
-  if (bench.locked_tokens) {
-    sampling.push_back(fmt::format("exactly {} tokens", *bench.locked_tokens));
-  } else if (bench.length.max_new_tokens) {
-    sampling.push_back(fmt::format("max_new_tokens {}", *bench.length.max_new_tokens));
-  }
-  const std::string runs =
-      bench.loads.empty()
-          ? fmt::format("{} warm-up and {} counted runs of each task", bench.length.warmups,
-                        bench.length.runs)
-          : fmt::format("load, after {} warm-up runs of each task, all tasks in turn",
-                        bench.length.warmups);
-  return fmt::format("{}: {}, prompts in {}, seeds from {}; {}", bench.length.name, runs,
-                     bench.lang == "zh" ? "Chinese" : "English", bench.first_seed,
-                     fmt::join(sampling, ", "));
-}
-
-// What the columns with intervals mean, for the smallest number of runs that a task has.
-std::string interval_line(const Bench& bench) {
-  int64_t least = 0;
-  for (const TaskRuns& task : bench.tasks) {
-    const int64_t count = summarize_task(task).e2e_s.count;
-    least = least == 0 ? count : std::min(least, count);
-  }
-  if (least < 2) return "One run says nothing about how much the next one would differ.";
-  const std::vector<double> ranks(static_cast<size_t>(least), 0.0);
-  return fmt::format(
-      "Medians, in parentheses the values between which the true median lies with "
-      "{:.1f} %. \"visible from\": a smaller difference to another measurement like "
-      "this one would not be seen.",
-      100.0 * median_interval(ranks).coverage);
-}
-
-std::vector<std::string> figure_lines(const Bench& bench) {
-  std::vector<std::string> lines;
-  auto add = [&](std::string line) { lines.push_back(std::move(line)); };
-  if (!bench.tasks.empty() && !bench.tasks.front().runs.empty()) {
-    const BenchRun& first = bench.tasks.front().runs.front();
-    std::string text = bench.load_s ? fmt::format("loaded in {:.2f} s; ", *bench.load_s) : "";
-    if (first.error.empty() && !first.token_s.empty())
-      add(
-          fmt::format("Cold: {}first token of the very first request after {:.0f} ms, its answer "
-                      "after {:.2f} s.",
-                      text, 1e3 * first.ttft_s, first.e2e_s));
-  }
-  for (const TaskRuns& task : bench.tasks) {
-    const auto warmups = std::count_if(task.runs.begin(), task.runs.end(),
-                                       [](const BenchRun& run) { return run.warmup; });
-    if (warmups > bench.length.warmups)
-      add(fmt::format("Warm-up: {} took {} runs until its speed no longer climbed.", task.task,
-                      warmups));
-  }
-  if (bench.peak_bytes)
-    add(fmt::format("Memory: {:.1f} MB at most, {:.1f} MB planned.",
-                    static_cast<double>(*bench.peak_bytes) / 1e6,
-                    static_cast<double>(bench.planned_bytes.value_or(0)) / 1e6));
-  if (bench.state) {
-    const MachineState& state = *bench.state;
-    std::string text = fmt::format(
-        "Machine: processors {:.0f} % busy, {:.0f} % by others, {:.1f} "
-        "% stolen",
-        100.0 * state.during.busy_share.value_or(0.0),
-        100.0 * state.during.others_share.value_or(0.0),
-        100.0 * state.during.steal_share.value_or(0.0));
-    if (state.clock_ghz_median)
-      text += fmt::format(", clock {:.2f} GHz ({:.2f} to {:.2f})", *state.clock_ghz_median,
-                          *state.clock_ghz_min, *state.clock_ghz_max);
-    if (state.temperature_max_c)
-      text += fmt::format(", {:.0f} degrees at most", *state.temperature_max_c);
-    add(text + ".");
-    add(state.energy_j ? fmt::format("Energy: {:.1f} J of processors and memory.", *state.energy_j)
-                       : "Energy: this machine does not tell.");
-  }
-  for (const Problem& problem : bench.problems) add("! " + problem.message);
-  if (!bench.complete) add("! Stopped before its end: what is here was measured.");
-  return lines;
+  const auto without = number(decode, "/median_without_outliers");
+  if (values.empty() || !without) return "";
+  return strings("bench.outliers", {{"task", name_text(strings, text(task, "/task"))},
+                                    {"count", std::to_string(values.size())},
+                                    {"all", std::to_string(speeds.size())},
+                                    {"values", strings.join(values)},
+                                    {"median", fixed(*without, 1)}});
 }
 
 }  // namespace
 
-std::string bench_text(const Bench& bench, bool bold) {
-  std::string text =
-      fmt::format("{}\n{}\n{}\n\n", model_line(bench), machine_line(bench), protocol_line(bench));
-  if (has_counted_runs(bench)) {
-    text += latency_table(bench).text(bold) + "\n" + speed_table(bench).text(bold);
-    text += interval_line(bench) + "\n";
-  }
-  if (!bench.loads.empty()) text += load_table(bench).text(bold);
-  text += "\n";
-  for (const std::string& line : figure_lines(bench)) text += line + "\n";
-  return text;
+bool has_counted_runs(const Json& record) {
+  return !run_values(record, "", "/e2e_s", false).empty();
 }
 
-std::string bench_markdown(const Bench& bench, const std::string& time) {
-  std::string text =
-      fmt::format("# {}\n\n{}, {}.\n\n{}.\n\n{}.\n\n", bench.model.name, model_line(bench), time,
-                  machine_line(bench), protocol_line(bench));
-  if (has_counted_runs(bench)) {
-    text += latency_table(bench).markdown() + "\n" + speed_table(bench).markdown() + "\n";
-    text += interval_line(bench) + "\n\n";
-  }
-  if (!bench.loads.empty()) text += load_table(bench).markdown() + "\n";
-  for (const std::string& line : figure_lines(bench)) text += "- " + line + "\n";
-  return text;
+std::string load_name(const Json& level, const Strings& strings) {
+  if (number(level, "/concurrency"))
+    return strings("load.concurrency", {{"count", whole(level, "/concurrency")}});
+  return strings("load.rate",
+                 {{"rate", fmt::format("{}", number(level, "/rate_s").value_or(0.0))}});
 }
 
-Table run_table(const Bench& bench) {
+Table latency_table(const Json& record, const Strings& strings) {
+  Table table;
+  table.columns = {titled(strings, "task", Align::kLeft)};
+  for (const char* key : {"runs", "prompt_tokens", "generated_tokens", "first_token_ms", "mean",
+                          "full_response_s", "mean", "e2e_at_median_length_s"})
+    table.columns.push_back(titled(strings, key));
+  for (const Json& task : list(record, "/tasks")) {
+    const Json& summary = part(task, "/summary");
+    const Json& ttft = part(summary, "/ttft_s");
+    const Json& e2e = part(summary, "/e2e_s");
+    table.rows.push_back(
+        {text_cell(name_text(strings, text(task, "/task"))),
+         number_cell(number(e2e, "/count").value_or(0.0), 0), number_cell(median_prompt(task), 0),
+         interval_cell(part(summary, "/generated_tokens"), strings, 1.0, 0),
+         interval_cell(ttft, strings, 1e3), mean_cell(ttft, 1e3), interval_cell(e2e, strings),
+         mean_cell(e2e), interval_cell(part(summary, "/e2e_at_median_length_s"), strings)});
+  }
+  return table;
+}
+
+Table speed_table(const Json& record, const Strings& strings) {
+  Table table;
+  table.columns = {titled(strings, "task", Align::kLeft)};
+  for (const char* key : {"decode_tok_s", "mean", "limit", "limit_share", "prefill_tok_s",
+                          "limit_share", "smallest_difference"})
+    table.columns.push_back(titled(strings, key));
+  for (const Json& task : list(record, "/tasks")) {
+    const Json& summary = part(task, "/summary");
+    const Json& decode = part(summary, "/decode_tok_s");
+    const auto limit = number(summary, "/limit_decode_tok_s/median");
+    table.rows.push_back({text_cell(name_text(strings, text(task, "/task"))),
+                          interval_cell(decode, strings), mean_cell(decode),
+                          number_cell(limit, decimals_for(limit.value_or(0.0))),
+                          number_cell(number(summary, "/decode_share"), 0, 100.0),
+                          interval_cell(part(summary, "/prefill_tok_s"), strings),
+                          number_cell(number(summary, "/prefill_share"), 0, 100.0),
+                          number_cell(number(decode, "/smallest_difference"), 1, 100.0)});
+  }
+  return table;
+}
+
+Table load_table(const Json& record, const Strings& strings) {
+  Table table;
+  table.columns = {titled(strings, "load", Align::kLeft)};
+  for (const char* key :
+       {"requests", "failed", "output_tok_s", "full_output_tok_s", "requests_s", "first_token_ms",
+        "ms_per_token", "full_response_s", "good_share", "goodput_requests_s"})
+    table.columns.push_back(titled(strings, key));
+  for (const Json& level : list(record, "/loads")) {
+    table.rows.push_back(
+        {text_cell(load_name(level, strings)), number_cell(number(level, "/requests"), 0),
+         number_cell(number(level, "/failed"), 0), number_cell(number(level, "/output_tok_s"), 1),
+         number_cell(number(level, "/full_output_tok_s"), 1),
+         number_cell(number(level, "/requests_s"), 2),
+         interval_cell(part(level, "/summary/response_ttft_s"), strings, 1e3),
+         interval_cell(part(level, "/summary/tpot_s"), strings, 1e3),
+         interval_cell(part(level, "/summary/response_e2e_s"), strings),
+         number_cell(number(level, "/good_share"), 0, 100.0),
+         number_cell(number(level, "/goodput_requests_s"), 2)});
+  }
+  return table;
+}
+
+std::string model_line(const Json& record, const Strings& strings) {
+  const std::string name = text(record, "/model/name");
+  if (is_server(record)) {
+    const std::string server = text(record, "/target/server");
+    return strings(server.empty() ? "bench.server" : "bench.server_named",
+                   {{"model", name.empty() ? strings("bench.unnamed") : name},
+                    {"url", text(record, "/target/url")},
+                    {"host", text(record, "/target/host")},
+                    {"server", server}});
+  }
+  return strings("bench.engine",
+                 {{"model", name},
+                  {"family", text(record, "/model/family")},
+                  {"format", text(record, "/model/format")},
+                  {"size_mb", fixed(number(record, "/model/bytes").value_or(0.0) / 1e6, 1)}});
+}
+
+std::string machine_line(const Json& record, const Strings& strings) {
+  const std::string named = text(record, "/machine/cpu_model");
+  const std::string cpu = named.empty() ? strings("unknown_cpu") : named;
+  if (is_server(record)) return strings("bench.machine_client", {{"cpu", cpu}});
+  std::vector<std::string> kernels;
+  for (const Json& kernel : list(record, "/kernels")) {
+    if (kernel.is_string()) kernels.push_back(kernel.get<std::string>());
+  }
+  return strings("bench.machine", {{"cpu", cpu},
+                                   {"isa", text(record, "/build/isa")},
+                                   {"threads", whole(record, "/settings/threads")},
+                                   {"kernels", strings.join(kernels)}});
+}
+
+std::string protocol_line(const Json& record, const Strings& strings) {
+  const Json& settings = part(record, "/settings");
+  const bool is_locked = number(settings, "/locked_tokens").has_value();
+  const bool is_cut = number(settings, "/max_new_tokens").has_value();
+  std::vector<std::string> sampling;
+  const Json& kept = part(settings, "/sampling");
+  if (kept.is_object()) {
+    for (const auto& [key, value] : kept.items()) {
+      if (key != "max_new_tokens" || !(is_locked || is_cut))
+        sampling.push_back(fmt::format("{} {}", key, value.dump()));
+    }
+  }
+  if (is_locked) {
+    sampling.push_back(strings("bench.exactly", {{"tokens", whole(settings, "/locked_tokens")}}));
+  } else if (is_cut) {
+    sampling.push_back("max_new_tokens " + whole(settings, "/max_new_tokens"));
+  }
+  const std::string lang = text(settings, "/lang");
+  return strings(list(record, "/loads").empty() ? "bench.protocol" : "bench.protocol_load",
+                 {{"length", text(settings, "/length")},
+                  {"warmups", whole(settings, "/warmups")},
+                  {"runs", whole(settings, "/runs")},
+                  {"lang", strings.fill("lang." + lang, {}).value_or(lang)},
+                  {"seed", whole(settings, "/first_seed")},
+                  {"sampling", strings.join(sampling)}});
+}
+
+std::string interval_line(const Json& record, const Strings& strings) {
+  double least = 0.0;
+  double coverage = 0.0;
+  for (const Json& task : list(record, "/tasks")) {
+    const double count = number(task, "/summary/e2e_s/count").value_or(0.0);
+    if (least != 0.0 && count >= least) continue;
+    least = count;
+    coverage = number(task, "/summary/e2e_s/coverage").value_or(0.0);
+  }
+  if (least < 2.0) return strings("bench.one_run");
+  return strings("bench.interval", {{"coverage", fixed(100.0 * coverage, 1)}});
+}
+
+std::vector<std::string> figure_lines(const Json& record, const Strings& strings) {
+  std::vector<std::string> lines;
+  auto add = [&](std::string line) {
+    if (!line.empty()) lines.push_back(std::move(line));
+  };
+  add(cold_line(record, strings));
+  for (const Json& task : list(record, "/tasks")) {
+    add(outlier_line(record, task, strings));
+    if (number(task, "/warmups").value_or(0.0) <= number(record, "/settings/warmups").value_or(0.0))
+      continue;
+    add(strings("bench.warmups", {{"task", name_text(strings, text(task, "/task"))},
+                                  {"count", whole(task, "/warmups")}}));
+  }
+  if (const auto peak = number(record, "/memory/peak_bytes")) {
+    const double planned = number(record, "/memory/planned_bytes").value_or(0.0);
+    add(strings("bench.memory",
+                {{"peak_mb", fixed(*peak / 1e6, 1)}, {"planned_mb", fixed(planned / 1e6, 1)}}));
+  }
+  add(machine_state_line(record, strings));
+  if (part(record, "/state").is_object()) {
+    const auto energy_j = number(record, "/energy_j");
+    add(energy_j ? strings("bench.energy", {{"joules", fixed(*energy_j, 1)}})
+                 : strings("bench.no_energy"));
+  }
+  return lines;
+}
+
+std::vector<std::string> problem_lines(const Json& record, const Strings& strings) {
+  std::vector<std::string> lines;
+  for (const Json& problem : list(record, "/problems"))
+    lines.push_back(problem_text(problem, strings));
+  if (part(record, "/complete") == Json(false)) lines.push_back(strings("bench.stopped"));
+  return lines;
+}
+
+std::string bench_text(const Json& record, const Strings& strings, bool bold) {
+  std::string result = fmt::format("{}\n{}\n{}\n\n", model_line(record, strings),
+                                   machine_line(record, strings), protocol_line(record, strings));
+  if (has_counted_runs(record)) {
+    result +=
+        latency_table(record, strings).text(bold) + "\n" + speed_table(record, strings).text(bold);
+    result += interval_line(record, strings) + "\n";
+  }
+  if (!list(record, "/loads").empty()) result += load_table(record, strings).text(bold);
+  result += "\n";
+  for (const std::string& line : figure_lines(record, strings)) result += line + "\n";
+  for (const std::string& line : problem_lines(record, strings)) result += "! " + line + "\n";
+  return result;
+}
+
+std::string bench_markdown(const Json& record, const Strings& strings) {
+  std::string result = fmt::format("# {}\n\n{} {}\n\n{}\n\n{}\n\n", text(record, "/model/name"),
+                                   model_line(record, strings) + strings("sentence_end"),
+                                   strings("measured_at", {{"time", text(record, "/time")}}),
+                                   machine_line(record, strings) + strings("sentence_end"),
+                                   protocol_line(record, strings) + strings("sentence_end"));
+  if (has_counted_runs(record)) {
+    result += latency_table(record, strings).markdown() + "\n" +
+              speed_table(record, strings).markdown() + "\n";
+    result += interval_line(record, strings) + "\n\n";
+  }
+  if (!list(record, "/loads").empty()) result += load_table(record, strings).markdown() + "\n";
+  for (const std::string& line : figure_lines(record, strings)) result += "- " + line + "\n";
+  for (const std::string& line : problem_lines(record, strings)) result += "- ! " + line + "\n";
+  return result;
+}
+
+Table run_table(const Json& record) {
   Table table;
   table.columns = {{"task", "task", Align::kLeft},
                    {"lang", "lang", Align::kLeft},
@@ -274,26 +352,26 @@ Table run_table(const Bench& bench) {
                    {"limit_decode_tok_s", "limit"},
                    {"energy_j", "J"},
                    {"error", "error", Align::kLeft}};
-  auto add = [&](const BenchRun& run, const LoadShape& shape) {
-    const bool has_tokens = !run.token_s.empty();
-    auto whole = [](std::optional<int64_t> value) {
-      return value ? Cell{std::to_string(*value), *value} : Cell{};
+  auto add = [&](const Json& run, const std::string& task, const std::string& lang,
+                 const Json& level) {
+    auto cell = [](const Json& value) {
+      if (value.is_null()) return Cell{};
+      return Cell{value.is_string() ? value.get<std::string>() : value.dump(), value};
     };
-    table.rows.push_back(
-        {text_cell(run.task), text_cell(bench.lang), whole(shape.concurrency),
-         number_cell(shape.rate_s, 2), whole(run.warmup ? 1 : 0),
-         whole(static_cast<int64_t>(run.seed)), whole(run.prompt_tokens),
-         whole(run.generated_tokens), text_cell(finish_reason_name(run.finish_reason)),
-         number_cell(has_tokens ? std::optional(run.ttft_s) : std::nullopt, 4),
-         number_cell(run.e2e_s, 4), number_cell(run.decode_tok_s(), 2),
-         number_cell(run.prefill_tok_s(), 2), number_cell(run.limit_decode_tok_s, 2),
-         number_cell(run.energy_j, 2), run.error.empty() ? Cell{} : text_cell(run.error)});
+    const bool warmup = part(run, "/warmup") == Json(true);
+    std::vector<Cell> cells = {text_cell(task), text_cell(lang), cell(part(level, "/concurrency")),
+                               cell(part(level, "/rate_s")), cell(Json(warmup ? 1 : 0))};
+    for (size_t c = cells.size(); c < table.columns.size(); ++c)
+      cells.push_back(cell(part(run, ("/" + table.columns[c].key).c_str())));
+    table.rows.push_back(std::move(cells));
   };
-  for (const TaskRuns& task : bench.tasks) {
-    for (const BenchRun& run : task.runs) add(run, {});
+  for (const Json& task : list(record, "/tasks")) {
+    for (const Json& run : list(task, "/runs"))
+      add(run, text(task, "/task"), text(task, "/lang"), Json());
   }
-  for (const LoadLevel& level : bench.loads) {
-    for (const BenchRun& run : level.runs) add(run, level.shape);
+  for (const Json& level : list(record, "/loads")) {
+    for (const Json& run : list(level, "/runs"))
+      add(run, text(run, "/task"), text(record, "/settings/lang"), level);
   }
   return table;
 }

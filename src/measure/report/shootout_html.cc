@@ -1,53 +1,14 @@
 // The shootout as a page: what to take, the comparison, the trade-off, every run, the loss, the
 // machine.
 #include <algorithm>
-#include <cmath>
 
 #include "measure/report/html.h"
 #include "measure/report/lookup.h"
+#include "measure/report/page_parts.h"
 #include "measure/report/shootout_report.h"
-#include "measure/statistics.h"
 
 namespace quench {
 namespace {
-
-using Values = std::vector<double>;
-
-std::string fixed(double value, int decimals) { return fmt::format("{:.{}f}", value, decimals); }
-
-// How a figure of a run is written: "ms" of seconds under one.
-struct Unit {
-  std::string name;
-  double scale;
-  int decimals;
-  bool is_time;
-
-  std::string text(double value) const { return fixed(value * scale, decimals); }
-};
-Unit time_unit(double largest_s) {
-  if (largest_s < 1.0) return {"ms", 1e3, 2, true};
-  return {"s", 1.0, 2, true};
-}
-
-// 2026-01-31T12:34:56Z as people write it.
-std::string readable_time(const std::string& utc) {
-  if (utc.size() != 20 || utc[10] != 'T' || utc.back() != 'Z') return utc;
-  return utc.substr(0, 10) + " " + utc.substr(11, 5) + " UTC";
-}
-
-// The runs of one row, of one task or (task "") of all.
-Values run_values(const Json& record, const std::string& task, const char* path, bool warmup) {
-  Values values;
-  for (const Json& runs : list(record, "/tasks")) {
-    if (!task.empty() && text(runs, "/task") != task) continue;
-    for (const Json& run : list(runs, "/runs")) {
-      const auto value = number(run, path);
-      if (value && std::isfinite(*value) && (part(run, "/warmup") == Json(true)) == warmup)
-        values.push_back(*value);
-    }
-  }
-  return values;
-}
 
 class Page {
  public:
@@ -119,6 +80,16 @@ class Page {
     } else if (kld && top) {
       lines.push_back(strings_("html.card.loss",
                                {{"kld", fixed(*kld, 4)}, {"top_percent", fixed(100.0 * *top, 1)}}));
+    }
+    const auto accuracy = number(row, "/accuracy");
+    const auto reference_accuracy = number(rows_[0], "/accuracy");
+    if (i > 0 && accuracy && reference_accuracy) {
+      lines.push_back(strings_(
+          "html.card.accuracy",
+          {{"accuracy", fixed(100.0 * *accuracy, 1)},
+           {"error", fixed(100.0 * number(row, "/accuracy_standard_error").value_or(0.0), 1)},
+           {"questions", fixed(number(row, "/accuracy_questions").value_or(0.0), 0)},
+           {"reference_accuracy", fixed(100.0 * *reference_accuracy, 1)}}));
     }
     return lines;
   }
@@ -220,99 +191,20 @@ class Page {
     table = std::move(kept);
   }
 
-  // One strip of a chart and one row of its table: all runs of a row on a task ("": on all).
-  void add_strip(size_t i, const std::string& task, const char* path, const char* limit_path,
-                 const Unit& unit, Json& panel, Table& table) {
-    const Values values = run_values(record(i), task, path, false);
-    if (values.empty()) return;
-    const Summary summary = summarize(values);
-    coverage_ = summary.interval.coverage;
-    const Values limits =
-        limit_path != nullptr ? run_values(record(i), task, limit_path, false) : Values();
-    auto scaled = [&](const Values& list) {
-      Json result = Json::array();
-      for (const double value : list) result.push_back(value * unit.scale);
-      return result;
-    };
-    auto texts = [&](const Values& list) {
-      std::vector<std::string> result;
-      for (const double value : list) result.push_back(unit.text(value));
-      return result;
-    };
-    Json strip = {{"label", name(i)},
-                  {"color", i},
-                  {"values", scaled(values)},
-                  {"shown", texts(values)},
-                  {"mid", summary.median * unit.scale},
-                  {"mid_shown", unit.text(summary.median)},
-                  {"low", summary.interval.low * unit.scale},
-                  {"high", summary.interval.high * unit.scale}};
-    std::vector<Cell> cells = {text_cell(name(i))};
-    if (!task.empty()) cells.insert(cells.begin(), text_cell(name_text(strings_, task)));
-    for (const double value : {summary.median, summary.interval.low, summary.interval.high})
-      cells.push_back(number_cell(value, unit.decimals, unit.scale));
-    if (limit_path != nullptr && has_limits(limit_path)) {
-      const auto limit = limits.empty() ? std::nullopt : std::optional(median(limits));
-      cells.push_back(number_cell(limit, unit.decimals, unit.scale));
-      if (limit) {
-        strip["limit"] = *limit * unit.scale;
-        strip["limit_shown"] = unit.text(*limit);
-      }
-      // A speed is a share of its limit, a time the other way round.
-      cells.push_back(
-          limit && summary.median > 0.0
-              ? number_cell(unit.is_time ? *limit / summary.median : summary.median / *limit, 1,
-                            100.0)
-              : Cell{});
-    }
-    cells.push_back(text_cell(strings_.join(texts(values))));
-    cells.push_back(text_cell(strings_.join(texts(run_values(record(i), task, path, true)))));
-    panel["rows"].push_back(std::move(strip));
-    table.rows.push_back(std::move(cells));
-  }
-
-  std::map<std::string, std::string> coverage() const {
-    return {{"coverage", fixed(100.0 * coverage_, 1)}};
-  }
-
-  bool has_limits(const char* path) const {
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      if (!run_values(record(i), "", path, false).empty()) return true;
-    }
-    return false;
-  }
-
-  Table strip_table(const Unit& unit, bool by_task, const char* limit_path) const {
-    Table table;
-    const std::map<std::string, std::string> values = {{"unit", unit.name}};
-    auto add = [&](const char* key, Align align = Align::kRight) {
-      table.columns.push_back({key, strings_(std::string("column.") + key, values), align});
-    };
-    if (by_task) add("task", Align::kLeft);
-    add("profile", Align::kLeft);
-    for (const char* key : {"median", "low", "high"}) add(key);
-    if (limit_path != nullptr && has_limits(limit_path)) {
-      add("limit");
-      add("share");
-    }
-    add("values", Align::kLeft);
-    add("warmups", Align::kLeft);
-    return table;
-  }
-
   void speed() {
-    constexpr const char* kLimit = "/limit_decode_tok_s";
-    const Unit unit = {strings_("html.axis.speed"), 1.0, 1, false};
-    Json panel = {{"title", ""}, {"rows", Json::array()}};
-    Table table = strip_table(unit, false, kLimit);
+    StripChart chart = {
+        "html.speed", "html.speed.limit", {strings_("html.axis.speed"), 1.0, 1, false}};
     for (size_t i = 0; i < rows_.size(); ++i)
-      add_strip(i, "", "/decode_tok_s", kLimit, unit, panel, table);
-    if (panel["rows"].empty()) return;
-    html_.section(strings_("html.speed"));
-    html_.paragraph(strings_("html.speed.note", coverage()), "note");
-    if (has_limits(kLimit)) html_.paragraph(strings_("html.speed.limit"), "note");
-    html_.figure({{"kind", "strips"}, {"unit", unit.name}, {"panels", Json::array({panel})}}, table,
-                 strings_("html.speed"));
+      chart.strips.push_back(strip(i, "", "/decode_tok_s", "/limit_decode_tok_s"));
+    add_strips(html_, strings_, chart);
+  }
+
+  Strip strip(size_t i, const std::string& task, const char* path, const char* limit_path) const {
+    Strip result = record_strip(record(i), task, path, limit_path);
+    result.label = name(i);
+    result.color = static_cast<int>(i);
+    if (!task.empty()) result.panel = name_text(strings_, task);
+    return result;
   }
 
   void latency(const std::string& key, const char* path, const char* limit_path) {
@@ -321,21 +213,12 @@ class Page {
       for (const double value : run_values(record(i), "", path, false))
         largest_s = std::max(largest_s, value);
     }
-    const Unit unit = time_unit(largest_s);
-    Json panels = Json::array();
-    Table table = strip_table(unit, true, limit_path);
+    StripChart chart = {key, "", time_unit(largest_s)};
     for (const Json& task : list(record(0), "/tasks")) {
-      const std::string task_name = text(task, "/task");
-      Json panel = {{"title", name_text(strings_, task_name)}, {"rows", Json::array()}};
       for (size_t i = 0; i < rows_.size(); ++i)
-        add_strip(i, task_name, path, limit_path, unit, panel, table);
-      if (!panel["rows"].empty()) panels.push_back(std::move(panel));
+        chart.strips.push_back(strip(i, text(task, "/task"), path, limit_path));
     }
-    if (panels.empty()) return;
-    html_.section(strings_(key));
-    html_.paragraph(strings_(key + ".note", coverage()), "note");
-    html_.figure({{"kind", "strips"}, {"unit", unit.name}, {"panels", panels}}, table,
-                 strings_(key));
+    add_strips(html_, strings_, chart);
   }
 
   void loss() {
@@ -372,35 +255,8 @@ class Page {
 
   void machine() {
     html_.section(strings_("html.machine"));
-    std::vector<std::pair<std::string, std::string>> facts;
-    auto add = [&](const char* key, const std::string& value) {
-      if (!value.empty()) facts.emplace_back(strings_(std::string("html.fact.") + key), value);
-    };
-    auto count = [&](const char* path) {
-      const auto value = number(json_, path);
-      return value ? fmt::format("{:.0f}", *value) : "";
-    };
-    add("cpu", text(json_, "/machine/cpu_model"));
-    add("cpus", count("/machine/cpus"));
-    if (const auto bytes = number(json_, "/machine/memory_bytes"))
-      add("memory", strings_("html.gb", {{"gb", fixed(*bytes / 1e9, 1)}}));
-    add("device", text(record(0), "/settings/device") + " " + text(record(0), "/build/isa"));
-    add("threads", count("/records/0/settings/threads"));
-    add("model", fmt::format("{}, {}", model_name(), text(json_, "/reference/family")));
-    add("parameters", count("/reference/parameters"));
-    add("sha256", text(json_, "/reference/sha256"));
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      std::vector<std::string> kernels;
-      for (const Json& kernel : list(record(i), "/kernels")) {
-        if (kernel.is_string()) kernels.push_back(kernel.get<std::string>());
-      }
-      if (!kernels.empty())
-        facts.emplace_back(strings_("html.fact.kernels") + strings_("name_separator") + name(i),
-                           strings_.join(kernels));
-    }
-    add("commit", text(json_, "/build/commit"));
-    add("time", text(json_, "/time"));
-    add("id", text(json_, "/id"));
+    Facts facts = machine_facts(strings_, json_, record(0), part(json_, "/reference"));
+    for (size_t i = 0; i < rows_.size(); ++i) add_kernels(strings_, record(i), name(i), facts);
     html_.terms(facts);
   }
 
@@ -408,7 +264,6 @@ class Page {
   const Json& rows_;
   const Strings& strings_;
   HtmlReport html_;
-  double coverage_ = 0.0;  // of the last strip's interval
 };
 
 }  // namespace

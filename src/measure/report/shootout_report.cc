@@ -24,13 +24,22 @@ std::string settings_text(const Json& sampling) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
+// "71.7 +-5.8": percent and its standard error; in files of an earlier version only in the
+// evaluation.
 Cell accuracy_cell(const Json& shootout, size_t row) {
+  const Json& kept = shootout["rows"][row];
+  auto percent = number(kept, "/accuracy");
+  auto error = number(kept, "/accuracy_standard_error");
   const Json& scores = list(shootout, "/evaluations");
-  if (row < scores.size()) {
-    if (const auto percent = number(scores[row], "/accuracy/percent"))
-      return number_cell(percent, 1);
+  double scale = 100.0;
+  if (!percent && row < scores.size()) {
+    percent = number(scores[row], "/accuracy/percent");
+    error = number(scores[row], "/accuracy/standard_error");
+    scale = 1.0;
   }
-  return number_cell(number(shootout["rows"][row], "/accuracy"), 1, 100.0);
+  Cell cell = number_cell(percent, 1, scale);
+  if (percent && error) cell.text += fmt::format(" \u00b1{:.1f}", scale * *error);
+  return cell;
 }
 
 std::string state_line(const Json& shootout, const Strings& strings) {
@@ -54,7 +63,7 @@ Result<void> validate_shootout(const Json& shootout, const std::string& where) {
   if (text(shootout, "/schema") != "quench.shootout/1" || !rows.is_array() || rows.empty()) {
     return fail(ErrorCode::kInvalidFile,
                 "{}: expected a quench.shootout/1 with at least one row, as `quench shootout "
-                "--json` writes it.",
+                "--json` writes it, or what `quench bench --json` writes.",
                 where);
   }
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -202,6 +211,10 @@ std::vector<std::string> measured_how(const Json& shootout, const Strings& strin
   const auto windows = strings.fill("how." + text(evaluation, "/windows"), values);
   result.push_back(windows ? *windows : text(evaluation, "/convention"));
   result.push_back(strings("how.noise", values));
+  if (number(shootout, "/rows/0/accuracy_questions")) {
+    result.push_back(
+        strings("how.accuracy", {{"questions", shown(shootout, "/rows/0/accuracy_questions")}}));
+  }
   return result;
 }
 
