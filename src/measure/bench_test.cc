@@ -284,6 +284,8 @@ TEST_F(EngineBench, TheDocumentedExampleIsARecord) {
         if (value.is_object() && key != "ttft_s" && key != "trend") value = nullptr;
       }
     }
+    // Every kind of problem has values of its own.
+    for (Json& problem : example["problems"]) problem["values"] = nullptr;
     Json real = json_;
     real.erase("loads");
     example.erase("loads");

@@ -108,8 +108,10 @@ std::string outlier_line(const Json& record, const Json& task, const Strings& st
       run_values(record, text(task, "/task"), "/decode_tok_s", false);
   std::vector<std::string> values;
   for (const Json& index : list(decode, "/outliers")) {
-    if (index.is_number_unsigned() && index.get<size_t>() < speeds.size())
-      values.push_back(fixed(speeds[index.get<size_t>()], 1));
+    if (!index.is_number_integer()) continue;
+    const auto at = index.get<int64_t>();
+    if (at >= 0 && at < static_cast<int64_t>(speeds.size()))
+      values.push_back(fixed(speeds[static_cast<size_t>(at)], 1));
   }
   const auto without = number(decode, "/median_without_outliers");
   if (values.empty() || !without) return "";
