@@ -238,8 +238,10 @@ std::vector<EvalWindow> cut_windows(int64_t num_tokens, int64_t context, int64_t
 
 std::vector<EvalWindow> cut_halves(int64_t num_tokens, int64_t context) {
   std::vector<EvalWindow> windows;
+  // Its logits of position context / 2 are the first that count: they predict the token after it.
+  const int64_t before = std::min(context / 2 + 1, context - 1);
   for (int64_t begin = 0; begin + context <= num_tokens; begin += context)
-    windows.push_back({begin, begin + context / 2, begin + context});
+    windows.push_back({begin, begin + before, begin + context});
   return windows;
 }
 
@@ -256,8 +258,8 @@ std::string Evaluation::convention_text() const {
   if (convention == EvalConvention::kHalves) {
     return fmt::format(
         "Documents are read in windows of {} tokens that follow each other; the second half of "
-        "each "
-        "is scored, and what does not fill a window is left out (the convention of llama.cpp).",
+        "each but its first token is scored, and what does not fill a window is left out (the "
+        "convention of llama.cpp).",
         context);
   }
   return fmt::format(

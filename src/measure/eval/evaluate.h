@@ -19,8 +19,8 @@ namespace quench {
 enum class EvalConvention {
   kSliding,  // windows overlap, every token is scored once (Hugging Face, "Perplexity of
              // fixed-length models")
-  kHalves,   // windows follow each other and the second half of each is scored (llama.cpp's
-             // perplexity tool); what does not fill a window is left out
+  kHalves,   // windows follow each other and the second half of each but its first token is scored
+             // (llama.cpp's perplexity tool); what does not fill a window is left out
 };
 
 struct EvalOptions {
@@ -45,7 +45,7 @@ struct EvalWindow {
 // before it, so that every token beyond the first window has at least context - stride tokens
 // before it (Hugging Face, "Perplexity of fixed-length models").
 std::vector<EvalWindow> cut_windows(int64_t num_tokens, int64_t context, int64_t stride);
-// kHalves: only whole windows, of which the second half counts.
+// kHalves: only whole windows, of which the second half but its first token counts; never nothing.
 std::vector<EvalWindow> cut_halves(int64_t num_tokens, int64_t context);
 
 // Of a multiple-choice test: how often the right answer was the most probable.
