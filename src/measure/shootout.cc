@@ -238,7 +238,7 @@ class Runs {
     eval.progress = [&](int64_t done, int64_t total) { report("Measuring loss", done, total); };
     std::vector<const Session*> candidates;
     for (const OpenRow& row : group) candidates.push_back(row.session.get());
-    QUENCH_TRY(Evaluation evaluation, evaluate(*reference.session, candidates, texts, eval));
+    QUENCH_TRY(Evaluation evaluation, evaluate(reference.session.get(), candidates, texts, eval));
     result_.rows[0].scores = evaluation.reference;
     for (size_t i = 0; i < group.size(); ++i)
       result_.rows[group[i].index].scores = evaluation.candidates[i];
