@@ -10,6 +10,7 @@
 #include "devices/device.h"
 #include "formats/format.h"
 #include "io/quant_writer.h"
+#include "measure/eval/eval_task.h"
 #include "models/family.h"
 #include "plan/hardware.h"
 #include "quantize/encoder.h"
@@ -67,6 +68,21 @@ Result<void> list_folder(const std::string& folder) {
   return {};
 }
 
+// What bench measures, then what eval asks.
+Result<void> list_tasks() {
+  QUENCH_TRY_VOID(list_folder("tasks"));
+  QUENCH_TRY(const std::string path, data_path("tasks/eval"));
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    files.push_back(entry.path().string());
+  std::sort(files.begin(), files.end());
+  for (const std::string& file : files) {
+    QUENCH_TRY(const EvalTask task, load_eval_task(file));
+    print_row(task.name, task.description + "; quench eval --tasks");
+  }
+  return {};
+}
+
 Result<void> list_shapes() {
   QUENCH_TRY(const std::string path, data_path("models/shapes.json"));
   QUENCH_TRY(const Json json, read_json_file(path));
@@ -115,7 +131,7 @@ const std::vector<Listing>& tables() {
       {"devices", list_device_rows},
       {"templates", list_templates},
       {"shapes", list_shapes},
-      {"tasks", [] { return list_folder("tasks"); }},
+      {"tasks", list_tasks},
       {"recipes", [] { return list_folder("recipes"); }},
       {"hardware", list_hardware},
   };

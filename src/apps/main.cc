@@ -2,6 +2,7 @@
 // status 0, 1 when something failed, 2 when the command line is wrong.
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -40,6 +41,7 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error) {
 
 int main(int argc, char** argv) {
   using namespace quench;
+  std::signal(SIGXFSZ, SIG_IGN);  // a file beyond the allowed size is an error of write()
   CLI::App app("quench: run, shrink, measure and explain Qwen models", "quench");
   app.set_version_flag("--version", version_string());
   app.require_subcommand(1);

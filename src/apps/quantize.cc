@@ -134,12 +134,20 @@ Result<void> run_quantize(QuantizeFlags flags) {
     json["calibration_tokens"] = report->calibration_tokens;
     json["calibration_sha256"] =
         report->calibration_sha256.empty() ? Json() : Json(report->calibration_sha256);
+    json["fallbacks"] = Json::array();
+    for (const auto& [tensor, reason] : report->fallbacks)
+      json["fallbacks"].push_back({{"tensor", tensor}, {"reason", reason}});
     std::printf("%s\n", json.dump(1).c_str());
     return {};
   }
   print_plan(job, report->roles, true);
   if (report->calibration_tokens > 0) {
     std::printf("Calibrated on %lld tokens.\n", static_cast<long long>(report->calibration_tokens));
+  }
+  if (!report->fallbacks.empty()) {
+    std::printf("Rounded to nearest instead: %zu matrices, the first %s: %s\n",
+                report->fallbacks.size(), report->fallbacks.front().tensor.c_str(),
+                report->fallbacks.front().reason.c_str());
   }
   if (report->resumed_units > 0) {
     std::printf("%lld units were finished by an earlier run.\n",
@@ -183,7 +191,7 @@ void add_quantize(CLI::App& app, Verb& chosen) {
   verb->add_option("--calibration", options.calibration,
                    "Text file or directory (default: the texts that ship)");
   verb->add_option("--calibration-tokens", options.calibration_tokens,
-                   "Use at most so many tokens of it; 0: all")
+                   "Use at most so many tokens of each of its files; 0: all")
       ->check(CLI::NonNegativeNumber);
   verb->add_option("-o,--out", options.out, "The new model directory");
   verb->add_flag("--resume", options.resume, "Go on with an interrupted job");

@@ -241,7 +241,7 @@ class Runs {
     eval.progress = [&](int64_t done, int64_t total) { report("Measuring loss", done, total); };
     std::vector<const Session*> candidates;
     for (const OpenRow& row : group) candidates.push_back(row.session.get());
-    QUENCH_TRY(Evaluation evaluation, evaluate(*reference.session, candidates, texts, eval));
+    QUENCH_TRY(Evaluation evaluation, evaluate(reference.session.get(), candidates, texts, eval));
     if (result_.length.continuation_items > 0) {
       report("Measuring accuracy", 0, 1);
       eval.continuation_items = result_.length.continuation_items;

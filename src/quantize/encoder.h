@@ -51,6 +51,7 @@ struct Algorithm {
   // stats: null for data-free algorithms. `device` lends its team; the encoder may not keep it.
   Result<std::unique_ptr<Encoder>> (*prepare)(const Format& format, int64_t cols,
                                               const InputStats* stats, Device& device);
+  bool scales_inputs = false;  // the channels of inputs are scaled first (scale_parts.h)
 };
 
 std::span<const Algorithm* const> all_algorithms();

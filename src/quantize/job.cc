@@ -123,6 +123,12 @@ Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
   if (!options.algorithm.empty()) job.recipe.algorithm = options.algorithm;
   job.recipe.rotate = job.recipe.rotate || options.rotate;
   QUENCH_TRY(job.algorithm, require_algorithm(job.recipe.algorithm));
+  if (job.algorithm->scales_inputs && job.recipe.rotate) {
+    return fail(ErrorCode::kInvalidArgument,
+                "{} scales the channels of an input, and a rotation mixes those channels, after "
+                "which no one of them stands out; give one of the two.",
+                job.algorithm->name);
+  }
   QUENCH_TRY(job.writer, require_quant_writer(options.layout));
   QUENCH_TRY(job.model, plan_model(session, Weights::kRequired));
   QUENCH_TRY_VOID(refuse_quantized(*job.model));

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "io/checkpoint_writer.h"
-#include "quantize/calibrate.h"
+#include "quantize/scale_parts.h"
 
 namespace quench {
 namespace {
@@ -18,6 +18,8 @@ namespace fs = std::filesystem;
 
 // Changes when the same input begins to give other bytes, so that no job is resumed across it.
 constexpr int kRevision = 1;
+// Of a unit's note in the journal, beside the errors by role and format.
+constexpr const char* kFallbacksKey = "fallbacks";
 // Weights that a worker encodes at a time.
 constexpr int64_t kBlockWeights = int64_t{1} << 20;
 
@@ -85,12 +87,13 @@ class Quantizer {
         for (NewTensor& tensor : tensors) output.units.back().tensors.push_back(std::move(tensor));
       }
     }
-    QUENCH_TRY(writer_, CheckpointWriter::open(std::move(output)));
+    // Before anything is written: a text that is missing leaves nothing behind.
     if (job_.algorithm->needs != Needs::kNothing) {
       QUENCH_TRY(calibration_, Calibration::open(options_, job_));
       report_.calibration_sha256 = calibration_->text_sha256();
       report_.calibration_tokens = calibration_->num_tokens();
     }
+    QUENCH_TRY(writer_, CheckpointWriter::open(std::move(output)));
     for (const QuantizeUnit& unit : job_.units) QUENCH_TRY_VOID(run_unit(unit));
     QUENCH_TRY_VOID(copy_files());
     QUENCH_TRY_VOID(writer_.commit());
@@ -103,11 +106,22 @@ class Quantizer {
   Result<void> run_unit(const QuantizeUnit& unit) {
     if (const Json* note = writer_.finished(unit.name)) {
       ++report_.resumed_units;
-      for (const auto& [role, errors] : note->items()) add_error(role, errors[0], errors[1]);
+      for (const auto& [key, value] : note->items()) {
+        if (key == kFallbacksKey) {
+          for (const Json& fallback : value)
+            report_.fallbacks.push_back(
+                {fallback.at(0).get<std::string>(), fallback.at(1).get<std::string>()});
+        } else {
+          add_error(key, value[0], value[1]);
+        }
+      }
       for (const QuantizeItem& item : unit.items) done_bytes_ += item.source_bytes;
       return {};
     }
     if (calibration_ != nullptr) QUENCH_TRY_VOID(calibration_->collect(unit.layer));
+    if (job_.algorithm->scales_inputs) {
+      QUENCH_TRY(scaling_, scale_layer(job_, unit, *calibration_));
+    }
     Json note = Json::object();
     for (const QuantizeItem& item : unit.items) {
       QUENCH_TRY_VOID(run_item(item, note));
@@ -122,6 +136,7 @@ class Quantizer {
       }
     }
     encoders_.clear();
+    fallback_reasons_.clear();
     return writer_.finish_unit(unit.name, std::move(note));
   }
 
@@ -131,30 +146,61 @@ class Quantizer {
         [&](const QuantizeUnit& unit) { return writer_.finished(unit.name) != nullptr; }));
   }
 
-  Result<const Encoder*> encoder_for(const QuantizeItem& item) {
+  const TensorScaling* scaling_of(const TensorSpec& spec) const {
+    const auto it = scaling_.find(spec.name);
+    return it == scaling_.end() ? nullptr : &it->second;
+  }
+
+  void note_fallback(const QuantizeItem& item, const std::string& reason, Json& note) {
+    note[kFallbacksKey].push_back({item.spec.name, reason});
+    report_.fallbacks.push_back({item.spec.name, reason});
+  }
+
+  Result<const Encoder*> encoder_for(const QuantizeItem& item, Json& note) {
     const std::string input = calibration_input(item.spec);
     const std::string key = fmt::format("{} {} {}", input, item.format->name, item.spec.cols);
-    if (const auto it = encoders_.find(key); it != encoders_.end()) return it->second.get();
     const InputStats* stats = calibration_ == nullptr ? nullptr : calibration_->stats(item.spec);
     // What calibration says nothing about (the embedding, an expert that no token reached) is
     // rounded.
     const Algorithm* algorithm = job_.algorithm;
-    if (algorithm->needs != Needs::kNothing && (stats == nullptr || stats->tokens == 0)) {
+    std::string reason;
+    if (stats != nullptr && stats->tokens == 0) reason = "no calibration token reached it";
+    if (const auto it = encoders_.find(key); it != encoders_.end()) {
+      if (const auto why = fallback_reasons_.find(key); why != fallback_reasons_.end())
+        note_fallback(item, why->second, note);
+      return it->second.get();
+    }
+    if (algorithm->needs != Needs::kNothing && (stats == nullptr || !reason.empty())) {
       QUENCH_TRY(algorithm, require_algorithm("rtn"));
     }
-    InputStats rotated;
+    InputStats changed;
     if (stats != nullptr && item.transform) {
-      rotated = transformed_stats(*stats, item.transform, *job_.model->device);
-      stats = &rotated;
+      changed = transformed_stats(*stats, item.transform, *job_.model->device);
+      stats = &changed;
     }
-    QUENCH_TRY(encoders_[key],
-               algorithm->prepare(*item.format, item.spec.cols, stats, *job_.model->device));
+    const TensorScaling* scaling = scaling_of(item.spec);
+    if (stats != nullptr && scaling != nullptr && !scaling->cols.empty()) {
+      changed = scaled_stats(*stats, scaling->cols);
+      stats = &changed;
+    }
+    auto prepared = algorithm->prepare(*item.format, item.spec.cols, stats, *job_.model->device);
+    if (!prepared && stats != nullptr) {
+      reason = prepared.error().message;
+      QUENCH_TRY(algorithm, require_algorithm("rtn"));
+      prepared = algorithm->prepare(*item.format, item.spec.cols, nullptr, *job_.model->device);
+    }
+    if (!prepared) return tl::unexpected(prepared.error());
+    encoders_[key] = *std::move(prepared);
+    if (!reason.empty()) {
+      fallback_reasons_[key] = reason;
+      note_fallback(item, reason, note);
+    }
     return encoders_[key].get();
   }
 
   Result<void> run_item(const QuantizeItem& item, Json& note) {
     if (!item.is_quantized) return copy_item(item);
-    QUENCH_TRY(const Encoder* encoder, encoder_for(item));
+    QUENCH_TRY(const Encoder* encoder, encoder_for(item, note));
     const TensorSpec& spec = item.spec;
     const Format& format = *item.format;
     Device& device = *job_.model->device;
@@ -224,6 +270,8 @@ class Quantizer {
                   spec.name, values[i], row + static_cast<int64_t>(i) / spec.cols,
                   static_cast<int64_t>(i) % spec.cols);
     }
+    if (const TensorScaling* scaling = scaling_of(spec))  // errors are then of the scaled weights
+      scaling->apply(values.data(), row, num_rows, spec.cols);
     if (item.transform) {  // lengths and errors are the same in both bases
       const auto cols = static_cast<size_t>(spec.cols);
       std::vector<float> original(cols);
@@ -264,12 +312,14 @@ class Quantizer {
       const auto bytes = static_cast<size_t>(item.format->matrix_bytes(rows, spec.cols));
       std::optional<QuantizedTensor> buffer;
       ConstPlanes planes{};
-      if (source.stored_format(spec) == item.format) {
+      const TensorScaling* scaling = scaling_of(spec);
+      if (scaling == nullptr && source.stored_format(spec) == item.format) {
         QUENCH_TRY(planes, source.stored_rows(spec, row, rows, buffer));
       }
       if (planes[0] == nullptr) {
         std::vector<float> values(static_cast<size_t>(rows * spec.cols));
         QUENCH_TRY_VOID(source.read_rows(spec, row, rows, values.data()));
+        if (scaling != nullptr) scaling->apply(values.data(), row, rows, spec.cols);
         buffer.emplace(*item.format, rows, spec.cols);
         item.format->encode_rows(values.data(), rows, spec.cols, buffer->planes());
         planes = std::as_const(*buffer).planes();
@@ -295,6 +345,21 @@ class Quantizer {
       all.squared_norm += role.squared_norm;
     }
     return all.relative_error();
+  }
+
+  // Of what stays in a float format, by the most bytes, in the words of a config.json.
+  std::string plain_type() const {
+    std::map<std::string, int64_t> bytes;
+    for (const QuantizeUnit& unit : job_.units) {
+      for (const QuantizeItem& item : unit.items) {
+        if (!item.is_quantized) bytes[item.format->name] += item.bytes;
+      }
+    }
+    const auto most =
+        std::max_element(bytes.begin(), bytes.end(),
+                         [](const auto& a, const auto& b) { return a.second < b.second; });
+    if (most == bytes.end() || most->first == "bf16") return "bfloat16";
+    return most->first == "f16" ? "float16" : "float32";
   }
 
   // config.json says how the weights are stored; tokenizer, template and the like are copied.
@@ -324,6 +389,9 @@ class Quantizer {
                                                {"tokens", report_.calibration_tokens}};
     }
     config["quantization_config"] = quantization;
+    // What transformers computes in; without it in float32, whatever is stored.
+    if (!config.contains("torch_dtype") && !config.contains("dtype"))
+      config["torch_dtype"] = plain_type();
     const std::string text = config.dump(2) + "\n";
     QUENCH_TRY_VOID(writer_.add_file("config.json", std::as_bytes(std::span(text))));
     if (job_.model->files.dir.empty()) return {};
@@ -347,7 +415,9 @@ class Quantizer {
   CheckpointWriter writer_;
   std::unique_ptr<Calibration> calibration_;
   std::map<std::string, std::unique_ptr<Encoder>> encoders_;  // of this unit, by input and format
-  std::map<int, std::pair<double, double>> partial_errors_;   // by worker
+  std::map<std::string, std::string> fallback_reasons_;      // where rtn took over, by the same key
+  LayerScaling scaling_;                                     // of this unit
+  std::map<int, std::pair<double, double>> partial_errors_;  // by worker
   int64_t done_bytes_ = 0;
 };
 

@@ -23,7 +23,7 @@ struct QuantizeOptions {
   std::string algorithm;           // over the recipe's; empty: the recipe's
   bool rotate = false;             // although the recipe does not
   std::string calibration;         // text file or directory; empty: the one that ships
-  int64_t calibration_tokens = 0;  // at most; 0: all of the text
+  int64_t calibration_tokens = 0;  // of each of its files, at most; 0: all of the text
   std::string layout = "quench";   // of the files: a QuantWriter's name ("gptq", "awq", ...)
   std::string out;
   bool resume = false;
@@ -94,6 +94,13 @@ struct QuantizeReport {
   std::string calibration_sha256;  // empty: none was used
   int64_t calibration_tokens = 0;
   int64_t resumed_units = 0;  // that an earlier run had finished
+  // Matrices that were rounded to nearest instead, and why: no calibration token reached an expert,
+  // or what it saw cannot be factored.
+  struct Fallback {
+    std::string tensor;
+    std::string reason;
+  };
+  std::vector<Fallback> fallbacks;
   double seconds = 0.0;
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/lines.h"
 #include "base/sha256.h"
 
 namespace quench {
@@ -18,20 +19,6 @@ constexpr size_t kMinDocumentTokens = 2;  // the first token has nothing before 
 // A limit leaves at least so many tokens of a document, if it has them: the first ones of a
 // conversation are the same in all.
 constexpr size_t kMinShareTokens = 128;
-
-// Calls use(line number from 1, line without its end) until it returns an error.
-template <class Use>
-Result<void> for_each_line(const std::string& text, Use use) {
-  size_t begin = 0;
-  for (int64_t number = 1; begin < text.size(); ++number) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    std::string line = text.substr(begin, end - begin);
-    if (line.ends_with('\r')) line.pop_back();
-    QUENCH_TRY_VOID(use(number, line));
-    begin = end + 1;
-  }
-  return {};
-}
 
 Result<std::vector<Message>> parse_conversation(const std::string& line, const std::string& where) {
   QUENCH_TRY(const Json json, parse_json(line, where));

@@ -157,9 +157,9 @@ TEST(CliQuantize, AKilledJobIsResumed) {
 
 TEST(CliQuantize, ErrorFeedbackLosesLess) {
   const ScratchDir scratch;
-  std::vector<std::string> eval = {"eval",  "--against", "demo", "--max-tokens",
-                                   "600",   "--items",   "0",    "--no-noise-floor",
-                                   "--json"};
+  std::vector<std::string> eval = {
+      "eval", "--against",        "demo",   "--max-tokens",        "600", "--items",
+      "0",    "--no-noise-floor", "--json", "--no-reference-cache"};
   for (const char* algorithm : {"rtn", "gptq"}) {
     const std::string out = scratch.path() + "/" + algorithm;
     const Output made = quench({"quantize", "demo", "--format", "int3", "--algorithm", algorithm,

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/random.h"
-#include "measure/eval/scores.h"
+#include "measure/eval/likelihood.h"
 
 namespace quench {
 namespace {
@@ -16,24 +16,7 @@ Result<size_t> choose(Runner& runner, const ContinuationItem& item) {
   for (size_t c = 0; c < item.choices.size(); ++c) {
     std::vector<TokenId> ids(item.context.begin(), item.context.end());
     ids.insert(ids.end(), item.choices[c].begin(), item.choices[c].end());
-    // The last token predicts nothing that is asked for.
-    const size_t vocab = static_cast<size_t>(runner.config().vocab_size);
-    SequenceState state;
-    const auto length = static_cast<int64_t>(ids.size()) - 1;
-    state.rope_table = rope_table_for(runner.config(), length);
-    if (!runner.reserve(state, length)) {
-      return fail(ErrorCode::kInvalidArgument,
-                  "The continuation test needs a context of {} tokens; raise --max-seq-len.",
-                  length);
-    }
-    const auto rows = static_cast<int64_t>(item.choices[c].size());
-    const BatchEntry entry = {&state, std::span(ids).first(static_cast<size_t>(length)), rows};
-    const std::span<const float> logits = runner.run({&entry, 1});
-    for (size_t i = 0; i < static_cast<size_t>(rows); ++i) {
-      const LogitsRow row = read_logits(logits.subspan(i * vocab, vocab));
-      score[c] -= negative_log_likelihood(row, item.choices[c][i]);
-    }
-    runner.release(state);
+    QUENCH_TRY(score[c], log_likelihood(runner, ids, item.context.size()));
   }
   return static_cast<size_t>(std::max_element(score.begin(), score.end()) - score.begin());
 }
@@ -72,18 +55,16 @@ std::vector<ContinuationItem> draw_continuations(const EvalDomain& domain, int64
   return items;
 }
 
-Result<void> score_continuations(const std::vector<const Session*>& sessions,
-                                 const EvalTexts& texts, const EvalOptions& options,
-                                 Evaluation& result) {
+Result<void> score_continuations(const std::vector<JudgedModel>& models, const EvalTexts& texts,
+                                 const EvalOptions& options) {
   std::vector<std::vector<ContinuationItem>> items;
   for (const EvalDomain& domain : texts.domains)
     items.push_back(draw_continuations(domain, options.continuation_items));
-  for (size_t s = 0; s < sessions.size(); ++s) {
-    ModelScores& scores = s == 0 ? result.reference : result.candidates[s - 1];
-    Plan plan = sessions[s]->plan();
+  for (const auto& [session, scores] : models) {
+    Plan plan = session->plan();
     plan.limits.max_logit_rows = std::max(plan.limits.max_logit_rows, kContinuationLength);
     plan.workspace_bytes = workspace_bytes(plan.config, plan.limits);
-    QUENCH_TRY(auto runner, Runner::create(plan, sessions[s]->model(), sessions[s]->device()));
+    QUENCH_TRY(auto runner, Runner::create(plan, session->model(), session->device()));
     Accuracy all;
     for (size_t d = 0; d < items.size(); ++d) {
       Accuracy accuracy;
@@ -94,11 +75,11 @@ Result<void> score_continuations(const std::vector<const Session*>& sessions,
         accuracy.correct += choice == item.answer ? 1 : 0;
         ++accuracy.n;
       }
-      if (accuracy.n > 0) scores.domains[d].accuracy = accuracy;
+      if (accuracy.n > 0) scores->domains[d].accuracy = accuracy;
       all.correct += accuracy.correct;
       all.n += accuracy.n;
     }
-    if (all.n > 0) scores.overall.accuracy = all;
+    if (all.n > 0) scores->overall.accuracy = all;
   }
   return {};
 }

@@ -21,9 +21,8 @@ constexpr int64_t kContinuationLength = 16;   // tokens of a choice
 // short. They point into `domain`.
 std::vector<ContinuationItem> draw_continuations(const EvalDomain& domain, int64_t count);
 
-// Asks every session (the reference first) and sets the accuracies of `result`'s scores.
-Result<void> score_continuations(const std::vector<const Session*>& sessions,
-                                 const EvalTexts& texts, const EvalOptions& options,
-                                 Evaluation& result);
+// Asks every model and sets the accuracies of its scores.
+Result<void> score_continuations(const std::vector<JudgedModel>& models, const EvalTexts& texts,
+                                 const EvalOptions& options);
 
 }  // namespace quench

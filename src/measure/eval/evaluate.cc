@@ -6,8 +6,10 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "measure/eval/continuation.h"
 #include "measure/eval/scores.h"
+#include "measure/eval/task_scores.h"
 
 namespace quench {
 namespace {
@@ -90,10 +92,12 @@ EvalScores summarize_positions(const std::string& domain, const std::vector<cons
 
 class Evaluator {
  public:
-  Evaluator(const Session& reference, const EvalOptions& options)
-      : options_(options), team_(reference.device().num_workers()) {}
+  // stored, store: as in EvalOptions; null for a measurement of its own.
+  Evaluator(const Session& first, const EvalOptions& options, const StoredReference* stored,
+            ReferenceWriter* store)
+      : options_(options), stored_(stored), store_(store), team_(first.device().num_workers()) {}
 
-  // The first runner is the reference's.
+  // The first runner is the reference's, unless that is stored.
   Result<void> add(const Session& session, int64_t rows) {
     QUENCH_TRY(auto runner, make_eval_runner(session, rows));
     runners_.push_back(std::move(runner));
@@ -124,67 +128,118 @@ class Evaluator {
       const int64_t most = scored ? std::min(limits.max_tokens, limits.max_logit_rows)
                                   : std::min(limits.max_tokens, first_row - position);
       const int64_t count = std::min(most, last_row - position);
-      run_chunk(document, position, count, scored, column);
+      outcome = run_chunk(document, position, count, scored, column);
+      if (!outcome) break;
       position += count;
     }
     for (auto& runner : runners_) runner->runner->release(runner->state);
     return outcome;
   }
 
-  void start_column(Column& column) const { column.models.resize(runners_.size()); }
+  void start_column(Column& column) const {
+    column.models.resize(runners_.size() + (stored_ != nullptr ? 1 : 0));
+  }
+  double reference_s() const { return reference_s_; }
+  static Result<void> bad_store() {
+    return fail(ErrorCode::kInvalidFile,
+                "The stored predictions of the reference do not fit these texts or this "
+                "vocabulary; evaluate again with --no-reference-cache.");
+  }
+  // Whether every stored row was used, and none was missing.
+  bool used_all_rows() const { return stored_ == nullptr || next_row_ == stored_->num_rows(); }
 
  private:
-  void run_chunk(std::span<const TokenId> document, int64_t position, int64_t count, bool scored,
-                 Column& column) {
+  Result<void> run_chunk(std::span<const TokenId> document, int64_t position, int64_t count,
+                         bool scored, Column& column) {
     std::vector<std::span<const float>> logits;
     for (auto& runner : runners_) {
+      const double start_s = now_s();
       const BatchEntry entry = {
           &runner->state,
           document.subspan(static_cast<size_t>(position), static_cast<size_t>(count)),
           scored ? count : 0};
       logits.push_back(runner->runner->run({&entry, 1}));
+      if (runner == runners_.front() && stored_ == nullptr) reference_s_ += now_s() - start_s;
     }
-    if (!scored) return;
+    if (!scored) return {};
     const size_t before = column.models.front().size();
     for (auto& positions : column.models) positions.resize(before + static_cast<size_t>(count));
+    if (stored_ != nullptr && next_row_ + count > stored_->num_rows()) return bad_store();
+    std::vector<std::string> rows(store_ != nullptr ? static_cast<size_t>(count) : 0);
+    std::atomic<bool> is_bad = false;
     team_.run([&](const Worker& worker) {
       const Range range = worker_range(worker, count);
       std::vector<double> p;
       for (int64_t i = range.begin; i < range.end; ++i) {
         const TokenId next = document[static_cast<size_t>(position + i + 1)];
-        score_position(logits, i, next, before + static_cast<size_t>(i), p, column);
+        const size_t at = before + static_cast<size_t>(i);
+        if (stored_ == nullptr) {
+          score_position(logits, i, next, at, p, column);
+        } else if (!score_against_stored(logits, i, next, at, column)) {
+          is_bad = true;
+        }
+        if (store_ != nullptr) {
+          const LogitsRow reference = read_row(logits[0], i);
+          if (logits.size() == 1) probabilities(reference, p);  // else they are those of this row
+          rows[static_cast<size_t>(i)] = encode_row(reference, p, next);
+        }
       }
     });
+    for (const std::string& row : rows) store_->add(row);
+    next_row_ += count;
+    return is_bad ? bad_store() : Result<void>();
+  }
+
+  LogitsRow read_row(std::span<const float> logits, int64_t row) const {
+    const auto vocab = static_cast<size_t>(runners_.front()->plan.config.vocab_size);
+    return read_logits(logits.subspan(static_cast<size_t>(row) * vocab, vocab));
+  }
+
+  static void put_position(const LogitsRow& candidate, TokenId next, double kld, int32_t top1,
+                           double reference_nll, Position& position) {
+    const double nll = negative_log_likelihood(candidate, next);
+    position = {nll, kld, candidate.top1 == top1, std::exp(-nll) - std::exp(-reference_nll)};
   }
 
   void score_position(const std::vector<std::span<const float>>& logits, int64_t row, TokenId next,
                       size_t at, std::vector<double>& p, Column& column) const {
-    const auto vocab = static_cast<size_t>(runners_.front()->plan.config.vocab_size);
-    auto read = [&](size_t model) {
-      return read_logits(logits[model].subspan(static_cast<size_t>(row) * vocab, vocab));
-    };
-    const LogitsRow reference = read(0);
+    const LogitsRow reference = read_row(logits[0], row);
     const double reference_nll = negative_log_likelihood(reference, next);
     column.models[0][at] = {reference_nll, 0.0, true, 0.0};
     if (logits.size() == 1) return;
     probabilities(reference, p);
     for (size_t m = 1; m < logits.size(); ++m) {
-      const LogitsRow candidate = read(m);
-      const double nll = negative_log_likelihood(candidate, next);
-      column.models[m][at] = {nll, kl_divergence(reference, p, candidate),
-                              candidate.top1 == reference.top1,
-                              std::exp(-nll) - std::exp(-reference_nll)};
+      const LogitsRow candidate = read_row(logits[m], row);
+      put_position(candidate, next, kl_divergence(reference, p, candidate), reference.top1,
+                   reference_nll, column.models[m][at]);
     }
   }
 
+  bool score_against_stored(const std::vector<std::span<const float>>& logits, int64_t row,
+                            TokenId next, size_t at, Column& column) const {
+    const auto stored = stored_->row(next_row_ + row, runners_.front()->plan.config.vocab_size);
+    if (!stored) return false;
+    column.models[0][at] = {stored->nll, 0.0, true, 0.0};
+    for (size_t m = 0; m < logits.size(); ++m) {
+      const LogitsRow candidate = read_row(logits[m], row);
+      put_position(candidate, next, kl_divergence(*stored, candidate), stored->top1, stored->nll,
+                   column.models[m + 1][at]);
+    }
+    return true;
+  }
+
   const EvalOptions& options_;
+  const StoredReference* stored_;
+  ReferenceWriter* store_;
   std::vector<std::unique_ptr<EvalRunner>> runners_;
   ThreadTeam team_;
+  int64_t next_row_ = 0;  // of what is stored
+  double reference_s_ = 0.0;
 };
 
 Result<void> measure_noise_floor(const Session& reference, const EvalTexts& texts,
                                  const EvalOptions& options, int64_t rows, Evaluation& result) {
-  Evaluator twice(reference, options);
+  Evaluator twice(reference, options, nullptr, nullptr);
   const Session& other = options.noise != nullptr ? *options.noise : reference;
   QUENCH_TRY_VOID(twice.add(reference, rows));
   QUENCH_TRY_VOID(twice.add(other, rows));
@@ -223,6 +278,93 @@ Result<void> check_ids(const EvalTexts& texts, int64_t vocab_size) {
   return {};
 }
 
+// Every window of every document.
+Result<void> run_texts(Evaluator& evaluator, const EvalTexts& texts, const EvalOptions& options,
+                       const Evaluation& result, std::vector<Column>& columns) {
+  int64_t done = 0;
+  for (const EvalDomain& domain : texts.domains) {
+    Column& column = columns.emplace_back();
+    evaluator.start_column(column);
+    for (const auto& document : domain.documents) {
+      column.document_begin.push_back(column.models.front().size());
+      const auto length = static_cast<int64_t>(document.size());
+      const auto windows = result.convention == EvalConvention::kHalves
+                               ? cut_halves(length, result.context)
+                               : cut_windows(length, result.context, result.stride);
+      for (const EvalWindow& window : windows)
+        QUENCH_TRY_VOID(evaluator.run_window(document, window, column));
+      done += length;
+      if (options.progress) options.progress(done, result.tokens);
+    }
+  }
+  if (evaluator.used_all_rows()) return {};
+  return Evaluator::bad_store();
+}
+
+Result<void> ask_questions(const std::vector<JudgedModel>& models, const EvalTexts& texts,
+                           const EvalOptions& options) {
+  if (options.continuation_items > 0) QUENCH_TRY_VOID(score_continuations(models, texts, options));
+  return score_tasks(models, options);
+}
+
+Json accuracy_pair(const std::optional<Accuracy>& accuracy) {
+  return accuracy ? Json{accuracy->correct, accuracy->n} : Json();
+}
+std::optional<Accuracy> pair_accuracy(const Json& json) {
+  if (json.is_null()) return std::nullopt;
+  return Accuracy{json.at(0).get<int64_t>(), json.at(1).get<int64_t>()};
+}
+
+// What an evaluation says of its reference, beside the rows.
+void keep_reference(const EvalOptions& options, const Evaluation& result) {
+  Json domains = Json::array();
+  for (const EvalScores& domain : result.reference.domains)
+    domains.push_back(accuracy_pair(domain.accuracy));
+  Json tasks = Json::array();
+  for (const TaskScores& task : result.reference.tasks) {
+    Json parts = Json::array();
+    for (const TaskScore& part : task.parts)
+      parts.push_back({part.domain, accuracy_pair(part.accuracy), accuracy_pair(part.per_byte)});
+    tasks.push_back({{"task", task.task}, {"sha256", task.sha256}, {"parts", parts}});
+  }
+  const auto kept =
+      options.store->finish({{"reference_s", result.reference_s},
+                             {"accuracy", accuracy_pair(result.reference.overall.accuracy)},
+                             {"domains", domains},
+                             {"tasks", tasks},
+                             {"noise_floor",
+                              {result.noise_floor_mean, result.noise_floor_max,
+                               result.noise_floor_positions, result.noise_floor_kernel}}});
+  if (!kept) spdlog::warn("The reference's predictions are not kept: {}", kept.error().message);
+}
+
+Result<void> read_about_reference(const Json& about, Evaluation& result) {
+  try {
+    result.reference_s = about.at("reference_s");
+    result.reference.overall.accuracy = pair_accuracy(about.at("accuracy"));
+    for (size_t d = 0; d < result.reference.domains.size(); ++d)
+      result.reference.domains[d].accuracy = pair_accuracy(about.at("domains").at(d));
+    for (const Json& task : about.at("tasks")) {
+      TaskScores& scores = result.reference.tasks.emplace_back();
+      scores.task = task.at("task").get<std::string>();
+      scores.sha256 = task.at("sha256").get<std::string>();
+      for (const Json& part : task.at("parts")) {
+        scores.parts.push_back({part.at(0).get<std::string>(),
+                                pair_accuracy(part.at(1)).value_or(Accuracy()),
+                                pair_accuracy(part.at(2))});
+      }
+    }
+    const Json& noise = about.at("noise_floor");
+    result.noise_floor_mean = noise.at(0);
+    result.noise_floor_max = noise.at(1);
+    result.noise_floor_positions = noise.at(2);
+    result.noise_floor_kernel = noise.at(3).get<std::string>();
+  } catch (const Json::exception&) {
+    return Evaluator::bad_store();
+  }
+  return {};
+}
+
 }  // namespace
 
 std::vector<EvalWindow> cut_windows(int64_t num_tokens, int64_t context, int64_t stride) {
@@ -238,8 +380,10 @@ std::vector<EvalWindow> cut_windows(int64_t num_tokens, int64_t context, int64_t
 
 std::vector<EvalWindow> cut_halves(int64_t num_tokens, int64_t context) {
   std::vector<EvalWindow> windows;
+  // Its logits of position context / 2 are the first that count: they predict the token after it.
+  const int64_t before = std::min(context / 2 + 1, context - 1);
   for (int64_t begin = 0; begin + context <= num_tokens; begin += context)
-    windows.push_back({begin, begin + context / 2, begin + context});
+    windows.push_back({begin, begin + before, begin + context});
   return windows;
 }
 
@@ -256,8 +400,8 @@ std::string Evaluation::convention_text() const {
   if (convention == EvalConvention::kHalves) {
     return fmt::format(
         "Documents are read in windows of {} tokens that follow each other; the second half of "
-        "each "
-        "is scored, and what does not fill a window is left out (the convention of llama.cpp).",
+        "each but its first token is scored, and what does not fill a window is left out (the "
+        "convention of llama.cpp).",
         context);
   }
   return fmt::format(
@@ -266,17 +410,46 @@ std::string Evaluation::convention_text() const {
       context, stride);
 }
 
-Result<Evaluation> evaluate(const Session& reference, const std::vector<const Session*>& candidates,
+int64_t effective_context(const EvalOptions& options, int64_t min_max_seq_len) {
+  return std::min(std::max<int64_t>(options.context, 2), min_max_seq_len);
+}
+
+Json reference_key(const Json& model, const EvalTexts& texts, const EvalOptions& options,
+                   int64_t context) {
+  Sha256 ids;
+  for (const EvalDomain& domain : texts.domains) {
+    ids.update(std::as_bytes(std::span(domain.name)));
+    for (const auto& document : domain.documents) {
+      const size_t length = document.size();
+      ids.update(std::as_bytes(std::span(&length, 1)));
+      ids.update(std::as_bytes(std::span(document)));
+    }
+  }
+  Json tasks = Json::array();
+  for (const EvalTask& task : options.tasks) tasks.push_back({task.name, task.sha256});
+  return {{"model", model},
+          {"token_ids", ids.hex_digest()},
+          {"context", context},
+          {"stride", options.stride},
+          {"convention", options.convention == EvalConvention::kHalves ? "halves" : "sliding"},
+          {"items", options.continuation_items},
+          {"tasks", tasks}};
+}
+
+Result<Evaluation> evaluate(const Session* reference, const std::vector<const Session*>& candidates,
                             const EvalTexts& texts, const EvalOptions& options) {
   const double start_s = now_s();
-  const int64_t vocab_size = reference.plan().config.vocab_size;
+  QUENCH_CHECK((reference == nullptr) == (options.stored != nullptr), "one reference");
+  std::vector<const Session*> sessions = candidates;
+  if (reference != nullptr) sessions.insert(sessions.begin(), reference);
+  const int64_t vocab_size = sessions.front()->plan().config.vocab_size;
   Evaluation result;
-  result.context = std::max<int64_t>(options.context, 2);
-  result.context = std::min(result.context, reference.plan().max_seq_len);
-  for (const Session* candidate : candidates) {
-    QUENCH_CHECK(candidate->plan().config.vocab_size == vocab_size, "vocabularies differ");
-    result.context = std::min(result.context, candidate->plan().max_seq_len);
+  int64_t shortest = sessions.front()->plan().max_seq_len;
+  for (const Session* session : sessions) {
+    QUENCH_CHECK(session->plan().config.vocab_size == vocab_size, "vocabularies differ");
+    shortest = std::min(shortest, session->plan().max_seq_len);
   }
+  result.context = effective_context(options, shortest);
   result.stride = options.stride > 0 ? std::min(options.stride, result.context - 1)
                                      : std::max<int64_t>(result.context / 2, 1);
   result.convention = options.convention;
@@ -284,60 +457,45 @@ Result<Evaluation> evaluate(const Session& reference, const std::vector<const Se
   result.text_sha256 = texts.sha256;
   result.tokens = texts.num_tokens();
   QUENCH_TRY_VOID(check_ids(texts, vocab_size));
-  const auto models = static_cast<int64_t>(candidates.size()) + 1;
-  const int64_t row_bytes = vocab_size * static_cast<int64_t>(sizeof(float)) * models;
+  const size_t models = candidates.size() + 1;
+  const int64_t row_bytes = vocab_size * static_cast<int64_t>(sizeof(float) * models);
   const int64_t rows = std::clamp(kChunkLogitsBytes / row_bytes, int64_t{8}, kMaxChunkRows);
 
-  Evaluator evaluator(reference, options);
-  QUENCH_TRY_VOID(evaluator.add(reference, rows));
-  for (const Session* candidate : candidates) QUENCH_TRY_VOID(evaluator.add(*candidate, rows));
-  const auto cut = [&](int64_t length) {
-    return result.convention == EvalConvention::kHalves
-               ? cut_halves(length, result.context)
-               : cut_windows(length, result.context, result.stride);
-  };
+  Evaluator evaluator(*sessions.front(), options, options.stored, options.store);
+  for (const Session* session : sessions) QUENCH_TRY_VOID(evaluator.add(*session, rows));
   std::vector<Column> columns;
-  int64_t done = 0;
-  for (const EvalDomain& domain : texts.domains) {
-    Column& column = columns.emplace_back();
-    evaluator.start_column(column);
-    for (const auto& document : domain.documents) {
-      column.document_begin.push_back(column.models.front().size());
-      const auto length = static_cast<int64_t>(document.size());
-      for (const EvalWindow& window : cut(length)) {
-        QUENCH_TRY_VOID(evaluator.run_window(document, window, column));
-      }
-      done += length;
-      if (options.progress) options.progress(done, result.tokens);
-    }
-  }
-  QUENCH_TRY_VOID(measure_noise_floor(reference, texts, options, rows, result));
+  QUENCH_TRY_VOID(run_texts(evaluator, texts, options, result, columns));
 
   std::vector<const Column*> all;
   for (const Column& column : columns) all.push_back(&column);
-  for (size_t m = 0; m < static_cast<size_t>(models); ++m) {
-    ModelScores scores;
+  result.candidates.resize(candidates.size());
+  for (size_t m = 0; m < models; ++m) {
+    ModelScores& scores = m == 0 ? result.reference : result.candidates[m - 1];
     scores.overall = summarize_positions("", all, m);
-    for (size_t d = 0; d < columns.size(); ++d) {
+    for (size_t d = 0; d < columns.size(); ++d)
       scores.domains.push_back(summarize_positions(texts.domains[d].name, {&columns[d]}, m));
-    }
     if (!std::isfinite(scores.overall.nll)) {
       return fail(ErrorCode::kInternal,
                   "The {} gives logits that are not numbers; its loss cannot be measured.",
                   m == 0 ? "reference" : "candidate");
     }
-    if (m == 0) {
-      result.scored = scores.overall.scored;
-      result.reference = std::move(scores);
-    } else {
-      result.candidates.push_back(std::move(scores));
-    }
   }
-  if (options.continuation_items > 0) {
-    std::vector<const Session*> sessions = {&reference};
-    sessions.insert(sessions.end(), candidates.begin(), candidates.end());
-    QUENCH_TRY_VOID(score_continuations(sessions, texts, options, result));
+  result.scored = result.reference.overall.scored;
+  result.reference_s = options.load_s + evaluator.reference_s();
+  result.reference_is_stored = reference == nullptr;
+  if (reference != nullptr) {
+    const double from_s = now_s();
+    QUENCH_TRY_VOID(measure_noise_floor(*reference, texts, options, rows, result));
+    QUENCH_TRY_VOID(ask_questions({{reference, &result.reference}}, texts, options));
+    result.reference_s += now_s() - from_s;
+    if (options.store != nullptr) keep_reference(options, result);
+  } else {
+    QUENCH_TRY_VOID(read_about_reference(options.stored->about(), result));
   }
+  std::vector<JudgedModel> judged;
+  for (size_t i = 0; i < candidates.size(); ++i)
+    judged.push_back({candidates[i], &result.candidates[i]});
+  QUENCH_TRY_VOID(ask_questions(judged, texts, options));
   result.seconds = now_s() - start_s;
   return result;
 }

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "engine/session.h"
+#include "measure/eval/eval_task.h"
+#include "measure/eval/stored_reference.h"
 #include "measure/statistics.h"
 #include "text/documents.h"
 
@@ -19,8 +21,8 @@ namespace quench {
 enum class EvalConvention {
   kSliding,  // windows overlap, every token is scored once (Hugging Face, "Perplexity of
              // fixed-length models")
-  kHalves,   // windows follow each other and the second half of each is scored (llama.cpp's
-             // perplexity tool); what does not fill a window is left out
+  kHalves,   // windows follow each other and the second half of each but its first token is scored
+             // (llama.cpp's perplexity tool); what does not fill a window is left out
 };
 
 struct EvalOptions {
@@ -28,11 +30,18 @@ struct EvalOptions {
   int64_t context = 512;  // tokens per window; cut to what the models' plans allow
   int64_t stride = 0;     // kSliding: tokens by which a window advances; 0: half of the context
   int64_t continuation_items = 0;  // per domain; 0: no continuation test
+  std::vector<EvalTask> tasks;     // asked after the texts
   // The reference again, by other kernels: its distance from the reference is the noise floor.
   // Null: the reference is run a second time by the same kernels.
   const Session* noise = nullptr;
+  // The reference's predictions as an earlier evaluation stored them, instead of the reference
+  // itself; or where to store them now. Of the same texts, windows, items and tasks:
+  // reference_key().
+  const StoredReference* stored = nullptr;
+  ReferenceWriter* store = nullptr;
+  double load_s = 0.0;  // what opening the reference took, for the note of what storing saves
   const std::atomic<bool>* stop = nullptr;
-  std::function<void(int64_t done, int64_t total)> progress;  // in tokens
+  std::function<void(int64_t done, int64_t total)> progress;  // in tokens, or a task's questions
 };
 
 // One window of a document: tokens [begin, end) are run, tokens [first_scored, end) count.
@@ -45,7 +54,7 @@ struct EvalWindow {
 // before it, so that every token beyond the first window has at least context - stride tokens
 // before it (Hugging Face, "Perplexity of fixed-length models").
 std::vector<EvalWindow> cut_windows(int64_t num_tokens, int64_t context, int64_t stride);
-// kHalves: only whole windows, of which the second half counts.
+// kHalves: only whole windows, of which the second half but its first token counts; never nothing.
 std::vector<EvalWindow> cut_halves(int64_t num_tokens, int64_t context);
 
 // Of a multiple-choice test: how often the right answer was the most probable.
@@ -74,9 +83,28 @@ struct EvalScores {
   std::optional<Accuracy> accuracy;  // of the continuation test (measure/eval/continuation.h)
 };
 
+// Of one model on one domain of a task, or on all of it.
+struct TaskScore {
+  std::string domain;  // "" for all
+  Accuracy accuracy;
+  std::optional<Accuracy> per_byte;  // of choices: by likelihood per byte
+};
+struct TaskScores {
+  std::string task;
+  std::string sha256;
+  std::vector<TaskScore> parts;  // all of it first
+};
+
 struct ModelScores {
   EvalScores overall;
   std::vector<EvalScores> domains;
+  std::vector<TaskScores> tasks;
+};
+
+// A model that answers questions, and where its scores go.
+struct JudgedModel {
+  const Session* session;
+  ModelScores* scores;
 };
 
 struct Evaluation {
@@ -95,13 +123,24 @@ struct Evaluation {
   int64_t noise_floor_positions = 0;
   std::string noise_floor_kernel;  // "the same kernels", or the other's ISA level
   double seconds = 0.0;
+  double reference_s = 0.0;  // of it, for the reference; as it was then, where it was stored
+  bool reference_is_stored = false;
   EvalConvention convention = EvalConvention::kSliding;
 
   std::string convention_text() const;
 };
 
-// All sessions have the same vocabulary; their plans' max_seq_len limits the context.
-Result<Evaluation> evaluate(const Session& reference, const std::vector<const Session*>& candidates,
+// Windows are never longer than the plans allow.
+int64_t effective_context(const EvalOptions& options, int64_t min_max_seq_len);
+
+// What decides what a reference predicts, and all that is stored of it. `model`: whose predictions,
+// by which kernels.
+Json reference_key(const Json& model, const EvalTexts& texts, const EvalOptions& options,
+                   int64_t context);
+
+// All sessions have the same vocabulary; their plans' max_seq_len limits the context. `reference`
+// is null where options.stored stands in for it; there is then a candidate.
+Result<Evaluation> evaluate(const Session* reference, const std::vector<const Session*>& candidates,
                             const EvalTexts& texts, const EvalOptions& options);
 
 }  // namespace quench

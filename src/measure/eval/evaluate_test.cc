@@ -27,6 +27,19 @@ TEST(EvalWindows, EveryTokenButTheFirstIsScoredOnce) {
   }
 }
 
+// llama.cpp reads the logits of positions [context / 2, context - 1): a window of 8 scores 5, 6, 7.
+TEST(EvalWindows, HalvesAreThoseOfLlamaCpp) {
+  const std::vector<EvalWindow> windows = cut_halves(20, 8);
+  ASSERT_EQ(windows.size(), 2u);
+  EXPECT_EQ(windows[1].begin, 8);
+  EXPECT_EQ(windows[1].first_scored, 13);
+  EXPECT_EQ(windows[1].end, 16);
+  EXPECT_EQ(cut_halves(7, 8).size(), 0u);
+  ASSERT_EQ(cut_halves(2, 2).size(), 1u);
+  EXPECT_EQ(cut_halves(2, 2)[0].first_scored, 1);
+  EXPECT_EQ(cut_halves(3, 3)[0].first_scored, 2);
+}
+
 TEST(EvalTexts, DocumentsAreParted) {
   EXPECT_EQ(split_documents("a\nb\n<|endoftext|>\n\n<|endoftext|>\nc\r\n"),
             (std::vector<std::string>{"a\nb\n", "c\n"}));

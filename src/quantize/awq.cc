@@ -1,0 +1,24 @@
+// awq: the channels of the inputs are scaled first (scale_parts.h), then every tile is searched as
+// by `search`. The result is a plain checkpoint in any format, also of other programs.
+#include "quantize/grid_parts.h"
+
+namespace quench {
+namespace {
+
+Result<std::unique_ptr<Encoder>> prepare_scaled(const Format& format, int64_t cols,
+                                                const InputStats*, Device&) {
+  return make_search_encoder(format, cols, nullptr);
+}
+
+}  // namespace
+
+extern const Algorithm awq_algorithm;
+const Algorithm awq_algorithm = {
+    "awq",
+    "input channels scaled for the least output error (AWQ), then search",
+    Needs::kSecondMoment,
+    is_writable_grid,
+    prepare_scaled,
+    true};
+
+}  // namespace quench

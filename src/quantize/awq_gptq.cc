@@ -1,0 +1,21 @@
+// awq_gptq: the channels of the inputs are scaled as by `awq`, then errors are fed back as by
+// `gptq`, with the statistics of the scaled inputs.
+#include "quantize/grid_parts.h"
+
+namespace quench {
+namespace {
+
+Result<std::unique_ptr<Encoder>> prepare_fed_back(const Format& format, int64_t cols,
+                                                  const InputStats* stats, Device& device) {
+  QUENCH_TRY(const Algorithm* gptq, require_algorithm("gptq"));
+  return gptq->prepare(format, cols, stats, device);
+}
+
+}  // namespace
+
+extern const Algorithm awq_gptq_algorithm;
+const Algorithm awq_gptq_algorithm = {"awq_gptq",           "awq's scaling, then gptq",
+                                      Needs::kSecondMoment, is_writable_grid,
+                                      prepare_fed_back,     true};
+
+}  // namespace quench
