@@ -245,8 +245,10 @@ class Runs {
     if (result_.length.continuation_items > 0) {
       report("Measuring accuracy", 0, 1);
       eval.continuation_items = result_.length.continuation_items;
-      candidates.insert(candidates.begin(), reference.session.get());
-      QUENCH_TRY_VOID(score_continuations(candidates, all_texts, eval, evaluation));
+      std::vector<JudgedModel> judged = {{reference.session.get(), &evaluation.reference}};
+      for (size_t i = 0; i < candidates.size(); ++i)
+        judged.push_back({candidates[i], &evaluation.candidates[i]});
+      QUENCH_TRY_VOID(score_continuations(judged, all_texts, eval));
     }
     result_.rows[0].scores = evaluation.reference;
     for (size_t i = 0; i < group.size(); ++i)
