@@ -28,10 +28,8 @@ Result<void> check_kind(const GgufFile& file) {
     spdlog::warn("{}: there is no tokenizer.ggml.pre; taken for \"qwen2\"", file.path());
     return {};
   }
-  if (std::find(std::begin(kPreTokenizers), std::end(kPreTokenizers), pre) !=
-      std::end(kPreTokenizers)) {
-    return {};
-  }
+  const auto is_pre = [&](std::string_view known) { return pre == known; };
+  if (std::any_of(std::begin(kPreTokenizers), std::end(kPreTokenizers), is_pre)) return {};
   return fail(ErrorCode::kUnsupported, "{}: tokenizer.ggml.pre is {}, expected one of {}.",
               file.path(), text(pre), fmt::join(kPreTokenizers, ", "));
 }
