@@ -13,6 +13,7 @@
 #include "base/version.h"
 #include "devices/device.h"
 #include "measure/eval/eval_json.h"
+#include "measure/eval/reference_about.h"
 #include "measure/report/table.h"
 
 namespace quench {
@@ -178,7 +179,7 @@ Result<Json> predictor(const PlannedModel& model, const EvalFlags& flags) {
 
 Result<void> find_stored(const EvalFlags& flags, const EvalTexts& texts, Reference& reference) {
   const std::string dir =
-      flags.reference_cache.empty() ? default_reference_dir() : flags.reference_cache;
+      flags.reference_cache.empty() ? user_cache_path("references") : flags.reference_cache;
   if (flags.no_reference_cache || dir.empty() || !reference.planned->files.checkpoint) return {};
   QUENCH_TRY(const Json model, predictor(*reference.planned, flags));
   const Json key = reference_key(model, texts, flags.options, flags.options.context);

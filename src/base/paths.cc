@@ -39,4 +39,13 @@ Result<std::string> user_data_path(const std::string& relative) {
               relative);
 }
 
+std::string user_cache_path(const std::string& relative) {
+  namespace fs = std::filesystem;
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/')
+    return (fs::path(cache) / "quench" / relative).string();
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
+    return (fs::path(home) / ".cache/quench" / relative).string();
+  return "";
+}
+
 }  // namespace quench

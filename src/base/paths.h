@@ -16,4 +16,8 @@ Result<std::string> data_path(const std::string& relative);
 // ~/.local/share/quench (XDG Base Directory Specification). Nothing is created.
 Result<std::string> user_data_path(const std::string& relative);
 
+// Where it keeps what it can make again: under $XDG_CACHE_HOME/quench, or under ~/.cache/quench.
+// Empty where neither variable names a directory. Nothing is created.
+std::string user_cache_path(const std::string& relative);
+
 }  // namespace quench

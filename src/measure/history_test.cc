@@ -6,9 +6,9 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "history_fixture.h"
 #include "measure/bench_record.h"
 #include "measure/grid.h"
-#include "own_cache.h"
 
 namespace quench {
 namespace {
@@ -66,16 +66,7 @@ Json grid(const std::string& time) {
   return grid_json(grid, time);
 }
 
-class HistoryTest : public testing::Test {
- protected:
-  std::string path() const { return data_.scratch().file("quench/history.db"); }
-  std::unique_ptr<History> open() const {
-    auto history = History::open(path());
-    EXPECT_TRUE(history) << history.error().message;
-    return std::move(*history);
-  }
-  const OwnData data_;
-};
+using HistoryTest = HistoryFixture;
 
 TEST_F(HistoryTest, KeepsListsFiltersAndForgets) {
   const auto history = open();

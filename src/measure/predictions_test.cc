@@ -5,8 +5,7 @@
 
 #include <filesystem>
 
-#include "measure/history.h"
-#include "own_cache.h"
+#include "history_fixture.h"
 
 namespace quench {
 namespace {
@@ -32,14 +31,8 @@ Score score_of(const std::string& measurement, const std::string& metric, double
           measured};
 }
 
-class PredictionsTest : public testing::Test {
+class PredictionsTest : public HistoryFixture {
  protected:
-  std::string path() const { return data_.scratch().file("quench/history.db"); }
-  std::unique_ptr<History> open() const {
-    auto history = History::open(path());
-    EXPECT_TRUE(history) << history.error().message;
-    return std::move(*history);
-  }
   // As SQLite says it, past the class that is tested.
   void exec(const char* sql) const {
     sqlite3* db = nullptr;
@@ -47,7 +40,6 @@ class PredictionsTest : public testing::Test {
     EXPECT_EQ(sqlite3_exec(db, sql, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(db);
     sqlite3_close(db);
   }
-  const OwnData data_;
 };
 
 TEST_F(PredictionsTest, AreFoundByWhatSpeedFollowsFrom) {

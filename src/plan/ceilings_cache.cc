@@ -1,5 +1,4 @@
 // The ceilings' JSON, and the file in the user's cache directory where they are kept.
-#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 
@@ -7,6 +6,7 @@
 #include "base/cpuinfo.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/paths.h"
 #include "plan/ceilings.h"
 
 namespace quench {
@@ -22,13 +22,6 @@ Json key_json(const Ceilings& c) {
           {"isa", c.isa},
           {"threads", c.threads},
           {"quota_cpus", c.quota_cpus ? Json(*c.quota_cpus) : Json()}};
-}
-
-std::string cache_path() {
-  const char* base = std::getenv("XDG_CACHE_HOME");
-  if (base != nullptr && *base != '\0') return std::string(base) + "/quench/ceilings.json";
-  const char* home = std::getenv("HOME");
-  return home != nullptr && *home != '\0' ? std::string(home) + "/.cache/quench/ceilings.json" : "";
 }
 
 // What the file holds for other keys, and what it holds for this one, if that is usable. A file
@@ -127,7 +120,7 @@ Result<Ceilings> cached_ceilings(Device& device, bool measure) {
   key.isa = device.isa();
   key.threads = device.num_workers();
   key.quota_cpus = cgroup_cpu_quota();
-  const std::string path = cache_path();
+  const std::string path = user_cache_path("ceilings.json");
   Cache cache = read_cache(path, key_json(key));
   const auto now = static_cast<int64_t>(std::time(nullptr));
   if (!measure && cache.found && cache.found->unix_time_s <= now &&

@@ -105,17 +105,14 @@ Advice advise(std::vector<Candidate> candidates, const Limits& limits) {
 }
 
 Json candidate_json(const Candidate& c) {
-  auto interval = [](const Interval& i) {
-    return Json{{"value", i.value}, {"low", i.low}, {"high", i.high}};
-  };
   return {{"device", c.device},
           {"devices", c.devices},
           {"precision", c.precision},
           {"batch", c.batch},
           {"memory_bytes", c.memory_bytes},
-          {"ttft_s", interval(c.ttft_s)},
-          {"tpot_s", interval(c.tpot_s)},
-          {"tok_s", interval(c.tok_s)},
+          {"ttft_s", interval_json(c.ttft_s)},
+          {"tpot_s", interval_json(c.tpot_s)},
+          {"tok_s", interval_json(c.tok_s)},
           {"rent_per_million_tokens", c.rent_per_million ? Json{{"low", c.rent_per_million->low},
                                                                 {"high", c.rent_per_million->high}}
                                                          : Json()},

@@ -119,10 +119,6 @@ PairExplanation explain_pair(const Predictor& predictor, std::vector<Claim>& cla
   return pair;
 }
 
-Json interval_json(const Interval& i, double scale = 1.0) {
-  return {{"value", i.value * scale}, {"low", i.low * scale}, {"high", i.high * scale}};
-}
-
 std::string claim_text(const Claim& claim) {
   const Placement& p = claim.placement;
   std::string text =

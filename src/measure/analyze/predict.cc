@@ -380,4 +380,10 @@ const Predictor::Row* Predictor::nearest(const Placement& setup, const std::stri
   return best;
 }
 
+Json interval_json(const Interval& interval, double scale) {
+  return {{"value", interval.value * scale},
+          {"low", interval.low * scale},
+          {"high", interval.high * scale}};
+}
+
 }  // namespace quench

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "measure/analyze/map_fit.h"
 #include "measure/analyze/published.h"
 #include "measure/analyze/step_model.h"
@@ -19,6 +20,8 @@ struct Interval {
   double low = 0.0;  // 90 %
   double high = 0.0;
 };
+// {value, low, high}, each times `scale`.
+Json interval_json(const Interval& interval, double scale = 1.0);
 
 // What is known of an engine, a precision and a device before a model is named.
 struct PredictorFit {

@@ -31,9 +31,6 @@ std::optional<Interval> at_tokens(const std::vector<PredictedPoint>& points,
                   between_logs(low.high, high.high)};
 }
 
-Json said_json(const Interval& interval) {
-  return {{"value", interval.value}, {"low", interval.low}, {"high", interval.high}};
-}
 Interval interval_of(const Json& json) {
   return {json.at("value"), json.at("low"), json.at("high")};
 }
@@ -146,8 +143,8 @@ Json prediction_json(const KeptPrediction& prediction) {
   Json points = Json::array();
   for (const PredictedPoint& point : prediction.points) {
     points.push_back({{"tokens", point.tokens},
-                      {"ttft_s", said_json(point.ttft_s)},
-                      {"tpot_s", said_json(point.tpot_s)}});
+                      {"ttft_s", interval_json(point.ttft_s)},
+                      {"tpot_s", interval_json(point.tpot_s)}});
   }
   return {
       {"schema", "quench.prediction/1"},

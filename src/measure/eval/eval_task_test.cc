@@ -105,11 +105,12 @@ TEST(EvalTask, ReadsGsm8kAsItIsPublished) {
   const std::string dir = set != nullptr ? set : source_path("../shared/data");
   const std::string path = dir + "/eval/gsm8k_test.jsonl.xz";
   if (!file_exists(path)) GTEST_SKIP() << "no eval/gsm8k_test.jsonl.xz in QUENCH_TEST_DATA";
+  if (std::system("command -v xz >/dev/null") != 0) GTEST_SKIP() << "xz is not installed";
   FILE* pipe = ::popen(("xz -dc '" + path + "' 2>/dev/null").c_str(), "r");
   ASSERT_NE(pipe, nullptr);
   std::string text(size_t{1} << 20, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), pipe));
-  if (::pclose(pipe) != 0) GTEST_SKIP() << "xz is not installed";
+  ASSERT_EQ(::pclose(pipe), 0) << path;
   const auto task = parse_eval_task(text, "gsm8k_test.jsonl");
   ASSERT_TRUE(task) << task.error().message;
   ASSERT_EQ(task->questions.size(), 1319u);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "measure/eval/continuation.h"
+#include "measure/eval/reference_about.h"
 #include "measure/eval/scores.h"
 #include "measure/eval/task_scores.h"
 
@@ -140,11 +141,6 @@ class Evaluator {
     column.models.resize(runners_.size() + (stored_ != nullptr ? 1 : 0));
   }
   double reference_s() const { return reference_s_; }
-  static Result<void> bad_store() {
-    return fail(ErrorCode::kInvalidFile,
-                "The stored predictions of the reference do not fit these texts or this "
-                "vocabulary; evaluate again with --no-reference-cache.");
-  }
   // Whether every stored row was used, and none was missing.
   bool used_all_rows() const { return stored_ == nullptr || next_row_ == stored_->num_rows(); }
 
@@ -164,7 +160,7 @@ class Evaluator {
     if (!scored) return {};
     const size_t before = column.models.front().size();
     for (auto& positions : column.models) positions.resize(before + static_cast<size_t>(count));
-    if (stored_ != nullptr && next_row_ + count > stored_->num_rows()) return bad_store();
+    if (stored_ != nullptr && next_row_ + count > stored_->num_rows()) return unfit_reference();
     std::vector<std::string> rows(store_ != nullptr ? static_cast<size_t>(count) : 0);
     std::atomic<bool> is_bad = false;
     team_.run([&](const Worker& worker) {
@@ -187,7 +183,7 @@ class Evaluator {
     });
     for (const std::string& row : rows) store_->add(row);
     next_row_ += count;
-    return is_bad ? bad_store() : Result<void>();
+    return is_bad ? unfit_reference() : Result<void>();
   }
 
   LogitsRow read_row(std::span<const float> logits, int64_t row) const {
@@ -298,71 +294,13 @@ Result<void> run_texts(Evaluator& evaluator, const EvalTexts& texts, const EvalO
     }
   }
   if (evaluator.used_all_rows()) return {};
-  return Evaluator::bad_store();
+  return unfit_reference();
 }
 
 Result<void> ask_questions(const std::vector<JudgedModel>& models, const EvalTexts& texts,
                            const EvalOptions& options) {
   if (options.continuation_items > 0) QUENCH_TRY_VOID(score_continuations(models, texts, options));
   return score_tasks(models, options);
-}
-
-Json accuracy_pair(const std::optional<Accuracy>& accuracy) {
-  return accuracy ? Json{accuracy->correct, accuracy->n} : Json();
-}
-std::optional<Accuracy> pair_accuracy(const Json& json) {
-  if (json.is_null()) return std::nullopt;
-  return Accuracy{json.at(0).get<int64_t>(), json.at(1).get<int64_t>()};
-}
-
-// What an evaluation says of its reference, beside the rows.
-void keep_reference(const EvalOptions& options, const Evaluation& result) {
-  Json domains = Json::array();
-  for (const EvalScores& domain : result.reference.domains)
-    domains.push_back(accuracy_pair(domain.accuracy));
-  Json tasks = Json::array();
-  for (const TaskScores& task : result.reference.tasks) {
-    Json parts = Json::array();
-    for (const TaskScore& part : task.parts)
-      parts.push_back({part.domain, accuracy_pair(part.accuracy), accuracy_pair(part.per_byte)});
-    tasks.push_back({{"task", task.task}, {"sha256", task.sha256}, {"parts", parts}});
-  }
-  const auto kept =
-      options.store->finish({{"reference_s", result.reference_s},
-                             {"accuracy", accuracy_pair(result.reference.overall.accuracy)},
-                             {"domains", domains},
-                             {"tasks", tasks},
-                             {"noise_floor",
-                              {result.noise_floor_mean, result.noise_floor_max,
-                               result.noise_floor_positions, result.noise_floor_kernel}}});
-  if (!kept) spdlog::warn("The reference's predictions are not kept: {}", kept.error().message);
-}
-
-Result<void> read_about_reference(const Json& about, Evaluation& result) {
-  try {
-    result.reference_s = about.at("reference_s");
-    result.reference.overall.accuracy = pair_accuracy(about.at("accuracy"));
-    for (size_t d = 0; d < result.reference.domains.size(); ++d)
-      result.reference.domains[d].accuracy = pair_accuracy(about.at("domains").at(d));
-    for (const Json& task : about.at("tasks")) {
-      TaskScores& scores = result.reference.tasks.emplace_back();
-      scores.task = task.at("task").get<std::string>();
-      scores.sha256 = task.at("sha256").get<std::string>();
-      for (const Json& part : task.at("parts")) {
-        scores.parts.push_back({part.at(0).get<std::string>(),
-                                pair_accuracy(part.at(1)).value_or(Accuracy()),
-                                pair_accuracy(part.at(2))});
-      }
-    }
-    const Json& noise = about.at("noise_floor");
-    result.noise_floor_mean = noise.at(0);
-    result.noise_floor_max = noise.at(1);
-    result.noise_floor_positions = noise.at(2);
-    result.noise_floor_kernel = noise.at(3).get<std::string>();
-  } catch (const Json::exception&) {
-    return Evaluator::bad_store();
-  }
-  return {};
 }
 
 }  // namespace
@@ -412,28 +350,6 @@ std::string Evaluation::convention_text() const {
 
 int64_t effective_context(const EvalOptions& options, int64_t min_max_seq_len) {
   return std::min(std::max<int64_t>(options.context, 2), min_max_seq_len);
-}
-
-Json reference_key(const Json& model, const EvalTexts& texts, const EvalOptions& options,
-                   int64_t context) {
-  Sha256 ids;
-  for (const EvalDomain& domain : texts.domains) {
-    ids.update(std::as_bytes(std::span(domain.name)));
-    for (const auto& document : domain.documents) {
-      const size_t length = document.size();
-      ids.update(std::as_bytes(std::span(&length, 1)));
-      ids.update(std::as_bytes(std::span(document)));
-    }
-  }
-  Json tasks = Json::array();
-  for (const EvalTask& task : options.tasks) tasks.push_back({task.name, task.sha256});
-  return {{"model", model},
-          {"token_ids", ids.hex_digest()},
-          {"context", context},
-          {"stride", options.stride},
-          {"convention", options.convention == EvalConvention::kHalves ? "halves" : "sliding"},
-          {"items", options.continuation_items},
-          {"tasks", tasks}};
 }
 
 Result<Evaluation> evaluate(const Session* reference, const std::vector<const Session*>& candidates,
@@ -488,7 +404,10 @@ Result<Evaluation> evaluate(const Session* reference, const std::vector<const Se
     QUENCH_TRY_VOID(measure_noise_floor(*reference, texts, options, rows, result));
     QUENCH_TRY_VOID(ask_questions({{reference, &result.reference}}, texts, options));
     result.reference_s += now_s() - from_s;
-    if (options.store != nullptr) keep_reference(options, result);
+    if (options.store != nullptr) {
+      if (const auto kept = options.store->finish(reference_about(result)); !kept)
+        spdlog::warn("The reference's predictions are not kept: {}", kept.error().message);
+    }
   } else {
     QUENCH_TRY_VOID(read_about_reference(options.stored->about(), result));
   }

@@ -133,11 +133,6 @@ struct Evaluation {
 // Windows are never longer than the plans allow.
 int64_t effective_context(const EvalOptions& options, int64_t min_max_seq_len);
 
-// What decides what a reference predicts, and all that is stored of it. `model`: whose predictions,
-// by which kernels.
-Json reference_key(const Json& model, const EvalTexts& texts, const EvalOptions& options,
-                   int64_t context);
-
 // All sessions have the same vocabulary; their plans' max_seq_len limits the context. `reference`
 // is null where options.stored stands in for it; there is then a candidate.
 Result<Evaluation> evaluate(const Session* reference, const std::vector<const Session*>& candidates,

@@ -235,11 +235,4 @@ std::string reference_path(const std::string& dir, const Json& key) {
   return fmt::format("{}/{}.reference", dir, sha256_hex(std::as_bytes(std::span(text))));
 }
 
-std::string default_reference_dir() {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  if (cache != nullptr && *cache == '/') return std::string(cache) + "/quench/references";
-  const char* home = std::getenv("HOME");
-  return home != nullptr && *home == '/' ? std::string(home) + "/.cache/quench/references" : "";
-}
-
 }  // namespace quench

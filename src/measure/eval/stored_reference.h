@@ -81,7 +81,5 @@ class StoredReference {
 
 // DIR/<hash of key>.reference
 std::string reference_path(const std::string& dir, const Json& key);
-// $XDG_CACHE_HOME/quench/references, or ~/.cache/quench/references; empty where neither is named.
-std::string default_reference_dir();
 
 }  // namespace quench

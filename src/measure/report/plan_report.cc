@@ -5,10 +5,6 @@
 namespace quench {
 namespace {
 
-Json interval_json(const Interval& interval) {
-  return {{"value", interval.value}, {"low", interval.low}, {"high", interval.high}};
-}
-
 Json memory_json(const Prediction& prediction) {
   const MemoryTerms& memory = prediction.memory;
   return {{"weights_bytes", memory.weights_bytes},
