@@ -39,14 +39,29 @@ struct TrellisCode;
 
 enum class ScaleType : uint8_t { kF16, kBF16, kF32 };  // scale.h
 
-// A format of tiles [1, group] with values scale * (level[code] - zero), one scale and one zero per
-// tile: all that an integer kernel needs to know of it.
+constexpr int kMaxGridGroups = 16;
+
+// What a tile of a Grid has beside its codes.
+struct GridScales {
+  float scale = 0.0f;
+  float min = 0.0f;  // with has_min
+  uint8_t zero = 0;  // with zero points; else 2^(bits - 1), or 0 with levels or has_min
+  // With small_scales, per group: small whole numbers that multiply scale and min.
+  int8_t group_scale[kMaxGridGroups] = {};
+  uint8_t group_min[kMaxGridGroups] = {};
+};
+
+// A format of tiles [1, cols] with values scale * (level[code] - zero) - min: all that an integer
+// kernel needs to know of it. A tile is one group, under one scale, zero and min; or, with
+// small_scales, several groups, whose scales and mins are the tile's times a small number each.
 struct Grid {
-  // One tile: codes [cols], its scale, and its zero (0 with `levels`). Null: not such a format.
+  // One tile: codes [cols] and its scales. Null: not such a format.
   void (*read)(const Format& format, const ConstPlanes& tile, int64_t cols, uint8_t* codes,
-               float* scale, uint8_t* zero) = nullptr;
+               GridScales* scales) = nullptr;
   const float* levels = nullptr;      // [2^bits]; null: level[code] = code
   ScaleType scale = ScaleType::kF16;  // what `read` takes the scale from, without rounding
+  bool has_min = false;               // the tile's is an f16
+  int64_t small_scales = 0;           // columns of a group with a small scale; 0: none
   // The inverse of `read`, for quantizers that choose codes themselves. Null: none does.
   void (*write)(const Format& format, const uint8_t* codes, int64_t cols, float scale, uint8_t zero,
                 const Planes& tile) = nullptr;

@@ -124,9 +124,9 @@ void decode(const Format& format, const ConstPlanes& tile, int64_t cols, float* 
 
 template <int kBits>
 void read_codes(const Format& format, const ConstPlanes& tile, int64_t cols, uint8_t* codes,
-                float* scale, uint8_t* zero) {
-  *scale = get_scale(format.grid.scale, tile[1]);
-  *zero = get_zero(format, tile);
+                GridScales* scales) {
+  scales->scale = get_scale(format.grid.scale, tile[1]);
+  scales->zero = get_zero(format, tile);
   for_each_code<kBits>(tile[0], cols,
                        [&](int64_t i, uint64_t code) { codes[i] = static_cast<uint8_t>(code); });
 }
@@ -159,7 +159,9 @@ inline Format make(int bits, int group, bool zero_point, ScaleType scale) {
   constexpr decltype(format.grid.read) kRead[] = {nullptr,       nullptr,       read_codes<2>,
                                                   read_codes<3>, read_codes<4>, read_codes<5>,
                                                   read_codes<6>, nullptr,       read_codes<8>};
-  format.grid = {kRead[bits], nullptr, scale, write_codes};
+  format.grid.read = kRead[bits];
+  format.grid.write = write_codes;
+  format.grid.scale = scale;
   return format;
 }
 

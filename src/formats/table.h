@@ -74,9 +74,8 @@ inline void encode(const Format& format, const float* x, int64_t, int64_t cols,
 }
 
 inline void read_codes(const Format& format, const ConstPlanes& tile, int64_t cols, uint8_t* codes,
-                       float* scale, uint8_t* zero) {
-  *scale = get_scale(format.grid.scale, tile[1]);
-  *zero = 0;
+                       GridScales* scales) {
+  scales->scale = get_scale(format.grid.scale, tile[1]);
   for (int64_t i = 0; i < cols; i += 2) {
     const auto pair = static_cast<uint8_t>(tile[0][i / 2]);
     codes[i] = pair & 15;
@@ -110,7 +109,10 @@ inline Format make(const char* name, std::string description, int64_t group, con
   format.bits = 4;
   format.encode = encode;
   format.decode = decode;
-  format.grid = {read_codes, levels, scale, write_codes};
+  format.grid.read = read_codes;
+  format.grid.write = write_codes;
+  format.grid.levels = levels;
+  format.grid.scale = scale;
   return format;
 }
 

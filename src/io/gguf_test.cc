@@ -59,22 +59,29 @@ TEST(Gguf, GridsAgreeWithDecode) {
   for (const GgufTensor& tensor : file->tensors()) {
     const Format* format = find_format(tensor.name);
     if (format == nullptr || format->grid.read == nullptr) continue;
-    uint8_t codes[32];
-    float scale = 0.0f;
-    uint8_t zero = 0;
-    float values[32];
+    const Grid& grid = format->grid;
+    const int64_t cols = format->tile_cols;
+    uint8_t codes[256];
+    GridScales scales;
+    float values[256];
     const ConstPlanes tile{tensor.data.data()};
-    format->grid.read(*format, tile, 32, codes, &scale, &zero);
-    format->decode(*format, tile, 32, values, 32);
-    for (int i = 0; i < 32; ++i) {
-      const float level = format->grid.levels != nullptr
-                              ? format->grid.levels[codes[i]]
-                              : static_cast<float>(static_cast<int>(codes[i]) - zero);
-      EXPECT_EQ(scale * level, values[i]) << format->name;
+    grid.read(*format, tile, cols, codes, &scales);
+    format->decode(*format, tile, cols, values, cols);
+    for (int64_t i = 0; i < cols; ++i) {
+      float scale = scales.scale;
+      float min = grid.has_min ? scales.min : 0.0f;
+      if (grid.small_scales > 0) {
+        scale *= static_cast<float>(scales.group_scale[i / grid.small_scales]);
+        min *= static_cast<float>(scales.group_min[i / grid.small_scales]);
+      }
+      const float level = grid.levels != nullptr
+                              ? grid.levels[codes[i]]
+                              : static_cast<float>(static_cast<int>(codes[i]) - scales.zero);
+      EXPECT_EQ(scale * level - min, values[i]) << format->name;
     }
     num_grids += 1;
   }
-  EXPECT_EQ(num_grids, 4);  // q4_0, q5_0, q8_0, iq4_nl
+  EXPECT_EQ(num_grids, 12);  // all but the IQ2 and IQ3 types
 }
 
 TEST(Gguf, EveryKindOfKey) {

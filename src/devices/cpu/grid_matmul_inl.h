@@ -1,9 +1,11 @@
 // Matmul of grid strips (strip_inl.h) with int8 activations, as templates over a vector class.
 //
 // Arithmetic, the same for every m, thread count and call: an input row is quantized per 128
-// columns (scale = largest magnitude / 127, codes round to even). Per unit (the columns under one
-// weight scale and one activation scale, at most 128) the integer sum d of (level - zero) * code is
-// exact; then acc = fma(float(d), weight scale * activation scale, acc), units in ascending order,
+// columns (scale = largest magnitude / 127, codes round to even). A unit is the columns under one
+// weight scale and one activation scale, at most 128; its integer sum d of level * input code (less
+// a fixed zero) is exact. Units in ascending order add to the sum b of their 128 columns, from 0:
+// with minimums or zero points b = fma(-sum of input codes, min, b), a zero point's min being its
+// scale times it; then b = fma(float(d), scale, b). At its end acc = fma(b, activation scale, acc),
 // from 0; y = acc + bias. Sums in integers are exact, so every ISA level gives the same bits too.
 #pragma once
 
@@ -29,13 +31,13 @@ void quantize_rows(const float* x, int64_t begin, int64_t end, const QuantizedIn
       const float scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
       const float inverse = amax > 1e-30f ? 127.0f / amax : 0.0f;
       input.scales[row * input.x_blocks + b] = scale;
-      for (int64_t block = first; block < last; block += kBlock) {
+      for (int64_t part = first; part < last; part += kSumColumns) {
         typename V::I sum = V::zero_int();
-        for (int64_t i = block; i < block + kBlock; i += V::kWidth) {
+        for (int64_t i = part; i < part + kSumColumns; i += V::kWidth) {
           const typename V::F scaled = V::mul(V::load(from + i), V::set1(inverse));
           sum = V::add32(sum, V::store_rounded(input.codes + row * k + i, scaled));
         }
-        input.sums[row * (k / kBlock) + block / kBlock] = V::sum_lanes(sum);
+        input.sums[row * (k / kSumColumns) + part / kSumColumns] = V::sum_lanes(sum);
       }
     }
   }
@@ -54,15 +56,34 @@ struct Rows {
     return strip + v / kPerStrip * layout->strip_bytes + layout->codes_begin + vector_offset(v);
   }
   typename V::F scale(int64_t v, int64_t unit) const {
-    const std::byte* at = strip + v / kPerStrip * layout->strip_bytes + unit * layout->scale_step;
-    const int64_t lane = v % kPerStrip * V::kWidth;
+    const int64_t lane = vector_lane(v);
+    const std::byte* const strip_v = strip_of(v);
+    const std::byte* at = strip_v + (unit >> layout->scale_shift) * layout->scale_bytes;
+    const typename V::F scale = load_scale(at, lane);
+    if (layout->small_begin == 0) return scale;
+    const std::byte* small = strip_v + layout->small_begin + unit * kStripRows + lane;
+    return V::mul(scale, V::to_float(V::load_i8(small)));
+  }
+  // Of a format with minimums; `scale` is that of the same unit.
+  typename V::F min(int64_t v, int64_t unit, typename V::F scale) const {
+    const int64_t lane = vector_lane(v);
+    const std::byte* const strip_v = strip_of(v);
+    const int64_t tile = (unit >> layout->scale_shift) * kStripRows + lane;
+    if (layout->mins_begin == 0)
+      return V::mul(scale, V::to_float(V::load_u8(strip_v + layout->zeros_begin + tile)));
+    const typename V::F min = V::load_f16(strip_v + layout->mins_begin + tile * 2);
+    if (layout->zeros_begin == 0) return min;
+    const std::byte* small = strip_v + layout->zeros_begin + unit * kStripRows + lane;
+    return V::mul(min, V::to_float(V::load_u8(small)));
+  }
+
+ private:
+  static int64_t vector_lane(int64_t v) { return v % kPerStrip * V::kWidth; }
+  const std::byte* strip_of(int64_t v) const { return strip + v / kPerStrip * layout->strip_bytes; }
+  typename V::F load_scale(const std::byte* at, int64_t lane) const {
     if (layout->scale_type == ScaleType::kF16) return V::load_f16(at + lane * 2);
     if (layout->scale_type == ScaleType::kBF16) return V::load_bf16(at + lane * 2);
     return V::load(reinterpret_cast<const float*>(at) + lane);
-  }
-  typename V::I zeros(int64_t v, int64_t unit) const {
-    return V::load_u8(strip + v / kPerStrip * layout->strip_bytes + layout->zeros_begin +
-                      unit * kStripRows + v % kPerStrip * V::kWidth);
   }
 };
 
@@ -73,9 +94,24 @@ struct Token {
   const int32_t* sums;
 };
 
-inline int32_t unit_sum(const Token& token, int64_t first_block, int64_t blocks) {
+// Where a unit lies.
+struct Unit {
+  int64_t first;    // column
+  int64_t columns;  // fewer than layout.unit in the last one of a row
+  bool begins;      // the first of its 128 columns
+  bool ends;        // the last of them
+};
+inline Unit unit_at(const GridLayout& layout, int64_t unit) {
+  const int64_t first = unit * layout.unit;
+  const int64_t rest = layout.columns - first;
+  return {first, rest < layout.unit ? rest : layout.unit, first % kXBlock == 0,
+          (first + layout.unit) % kXBlock == 0 || unit + 1 == layout.units};
+}
+
+inline int32_t unit_sum(const Token& token, const Unit& unit) {
+  const int32_t* sums = token.sums + unit.first / kSumColumns;
   int32_t sum = 0;
-  for (int64_t b = 0; b < blocks; ++b) sum += token.sums[first_block + b];
+  for (int64_t i = 0; i < unit.columns / kSumColumns; ++i) sum += sums[i];
   return sum;
 }
 
@@ -88,19 +124,11 @@ typename V::I dot_quad(typename V::I sum, typename V::I weights, typename V::I x
   }
 }
 
-// What dot_quad counted from, taken away; then scaled into acc. `zeros` where they are stored, else
-// `zero`.
+// What a sum of dot_quad is short of per input code: it counts weights from kDot8Zero, and the
+// fixed zero of a format without minimums is still in it.
 template <class V, bool kWide>
-typename V::F drain(typename V::I sum, bool zero_points, typename V::I zeros, int zero,
-                    int32_t x_sum, typename V::F scale, float x_scale, typename V::F acc) {
-  constexpr int kCountedFrom = kWide ? V::kDot8Zero : 0;
-  if (zero_points) {
-    const typename V::I offset = V::sub32(zeros, V::set32(kCountedFrom));
-    sum = V::sub32(sum, V::mul32(offset, V::set32(x_sum)));
-  } else {
-    sum = V::sub32(sum, V::set32((zero - kCountedFrom) * x_sum));
-  }
-  return V::fma(V::to_float(sum), V::mul(scale, V::set1(x_scale)), acc);
+constexpr int sum_offset(bool has_min, int zero) {
+  return (kWide ? V::kDot8Zero : 0) - (has_min ? 0 : zero);
 }
 
 // ---- few tokens: weights go from memory to registers to the dot product, once ----
@@ -112,7 +140,7 @@ void add_quad(const C& codes, const std::byte* const (&blocks)[kVectors],
               const int8_t* const (&x)[kTokens],
               typename V::I (&sums)[kChains][kVectors][kTokens]) {
   typename V::I inputs[kTokens];
-  for (int t = 0; t < kTokens; ++t) inputs[t] = V::spread32(x[t] + 4 * kQ);
+  for (int t = 0; t < kTokens; ++t) inputs[t] = V::spread32(x[t] + kQuad * kQ);
   for (int v = 0; v < kVectors; ++v) {
     const typename V::I weights = codes.template quad<kQ>(blocks[v]);
     for (int t = 0; t < kTokens; ++t) {
@@ -122,6 +150,62 @@ void add_quad(const C& codes, const std::byte* const (&blocks)[kVectors],
   }
 }
 
+// The four quads from kFirst on.
+template <class V, class C, int kTokens, int kVectors, int kChains, int kFirst>
+void add_half_block(const C& codes, const std::byte* const (&blocks)[kVectors],
+                    const int8_t* const (&x)[kTokens],
+                    typename V::I (&sums)[kChains][kVectors][kTokens]) {
+  add_quad<V, C, kTokens, kVectors, kChains, kFirst>(codes, blocks, x, sums);
+  add_quad<V, C, kTokens, kVectors, kChains, kFirst + 1>(codes, blocks, x, sums);
+  add_quad<V, C, kTokens, kVectors, kChains, kFirst + 2>(codes, blocks, x, sums);
+  add_quad<V, C, kTokens, kVectors, kChains, kFirst + 3>(codes, blocks, x, sums);
+}
+
+// The sums of few tokens: b and acc of the arithmetic above, and what a unit adds to them.
+template <class V, class C, int kTokens>
+struct FewSums {
+  static constexpr int kVectors = Rows<V>::kPerStrip;
+  // Enough independent sums to hide the latency of the dot product.
+  static constexpr int kChains = kTokens * kVectors >= 4 ? 1 : 4 / (kTokens * kVectors);
+
+  const Rows<V>& rows;
+  const Token (&tokens)[kTokens];
+  float factor;  // of the activation scales
+  typename V::F (&acc)[kVectors][kTokens];
+  typename V::F block[kVectors][kTokens];
+  typename V::I sums[kChains][kVectors][kTokens];
+
+  void begin_unit() {
+    for (int c = 0; c < kChains; ++c)
+      for (int v = 0; v < kVectors; ++v)
+        for (int t = 0; t < kTokens; ++t) sums[c][v][t] = V::zero_int();
+  }
+
+  void end_unit(int64_t number) {
+    const GridLayout& layout = *rows.layout;
+    const Unit unit = unit_at(layout, number);
+    const bool has_min = layout.has_min();
+    const int offset = sum_offset<V, C::kWide>(has_min, C::kZero);
+    int32_t x_sums[kTokens];
+    for (int t = 0; t < kTokens; ++t) x_sums[t] = unit_sum(tokens[t], unit);
+    for (int v = 0; v < kVectors; ++v) {
+      const typename V::F scale = rows.scale(v, number);
+      const typename V::F min = has_min ? rows.min(v, number, scale) : V::zero();
+      for (int t = 0; t < kTokens; ++t) {
+        typename V::I sum = V::set32(offset * x_sums[t]);
+        for (int c = 0; c < kChains; ++c) sum = V::add32(sum, sums[c][v][t]);
+        typename V::F b = unit.begins ? V::zero() : block[v][t];
+        if (has_min) b = V::fnma(V::set1(static_cast<float>(x_sums[t])), min, b);
+        b = V::fma(V::to_float(sum), scale, b);
+        block[v][t] = b;
+        if (!unit.ends) continue;
+        const float x_scale = tokens[t].scales[unit.first / kXBlock] * factor;
+        acc[v][t] = V::fma(b, V::set1(x_scale), acc[v][t]);
+      }
+    }
+  }
+};
+
 // How far ahead of the codes in use the next are asked for: about the latency of memory at the
 // speed of one core's share.
 constexpr int64_t kPrefetchBytes = 2048;
@@ -130,51 +214,38 @@ constexpr int64_t kPrefetchBytes = 2048;
 // on Zen 5 two threads read 43 GB/s that way, as a plain read does, and 31 with four strips side by
 // side.
 template <class V, class C, int kTokens>
-void few_tokens(const C& codes, const Format& format, const Rows<V>& rows,
-                const Token (&tokens)[kTokens], typename V::F (&acc)[Rows<V>::kPerStrip][kTokens]) {
-  constexpr int kVectors = Rows<V>::kPerStrip;
-  constexpr int kChains = kTokens * kVectors >= 4 ? 1 : 4 / (kTokens * kVectors);
+void few_tokens(const C& codes, const Rows<V>& rows, const Token (&tokens)[kTokens],
+                typename V::F (&acc)[Rows<V>::kPerStrip][kTokens]) {
+  using Sums = FewSums<V, C, kTokens>;
+  constexpr int kVectors = Sums::kVectors;
+  constexpr int kChains = Sums::kChains;
   const GridLayout& layout = *rows.layout;
   const std::byte* blocks[kVectors];
   const int8_t* x[kTokens];
   for (int v = 0; v < kVectors; ++v) blocks[v] = rows.codes(v);
   for (int t = 0; t < kTokens; ++t) x[t] = tokens[t].codes;
-  const int64_t units_per_x = kXBlock / (layout.unit_blocks * kBlock);
-  for (int64_t unit = 0; unit < layout.units; ++unit) {
-    const int64_t first = unit * layout.unit_blocks;
-    const int64_t rest = layout.blocks - first;
-    const int64_t count = rest < layout.unit_blocks ? rest : layout.unit_blocks;
-    typename V::I sums[kChains][kVectors][kTokens];
-    for (int c = 0; c < kChains; ++c)
-      for (int v = 0; v < kVectors; ++v)
-        for (int t = 0; t < kTokens; ++t) sums[c][v][t] = V::zero_int();
-    for (int64_t b = 0; b < count; ++b) {
-      for (int line = 0; line < C::kBits; ++line)
-        V::prefetch(blocks[0] + kPrefetchBytes + line * kLineBytes);
-      add_quad<V, C, kTokens, kVectors, kChains, 0>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, kChains, 1>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, kChains, 2>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, kChains, 3>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, kChains, 4>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, kChains, 5>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, kChains, 6>(codes, blocks, x, sums);
-      add_quad<V, C, kTokens, kVectors, kChains, 7>(codes, blocks, x, sums);
-      for (int v = 0; v < kVectors; ++v) blocks[v] += C::kBits * kLineBytes;
-      for (int t = 0; t < kTokens; ++t) x[t] += kBlock;
+  Sums sums = {rows, tokens, codes.scale_factor(), acc, {}, {}};
+  const bool halves = layout.unit < kBlock;  // a block is two units
+  const int64_t unit_blocks = halves ? 1 : layout.unit / kBlock;
+  int64_t unit = 0;
+  int64_t left = 0;  // blocks of the unit
+  for (int64_t column = 0; column < layout.columns; column += kBlock) {
+    if (left == 0) {
+      sums.begin_unit();
+      left = unit_blocks;
     }
-    for (int c = 1; c < kChains; ++c)
-      for (int v = 0; v < kVectors; ++v)
-        for (int t = 0; t < kTokens; ++t) sums[0][v][t] = V::add32(sums[0][v][t], sums[c][v][t]);
-    for (int v = 0; v < kVectors; ++v) {
-      const typename V::F scale = rows.scale(v, unit);
-      const typename V::I zeros = format.zero_point ? rows.zeros(v, unit) : V::zero_int();
-      for (int t = 0; t < kTokens; ++t) {
-        const float x_scale = tokens[t].scales[unit / units_per_x] * codes.scale_factor();
-        acc[v][t] =
-            drain<V, C::kWide>(sums[0][v][t], format.zero_point, zeros, C::kZero,
-                               unit_sum(tokens[t], first, count), scale, x_scale, acc[v][t]);
-      }
+    for (int line = 0; line < C::kBits; ++line)
+      V::prefetch(blocks[0] + kPrefetchBytes + line * kLineBytes);
+    add_half_block<V, C, kTokens, kVectors, kChains, 0>(codes, blocks, x, sums.sums);
+    if (halves) {
+      sums.end_unit(unit++);
+      sums.begin_unit();
     }
+    add_half_block<V, C, kTokens, kVectors, kChains, 4>(codes, blocks, x, sums.sums);
+    for (int v = 0; v < kVectors; ++v) blocks[v] += C::kBits * kLineBytes;
+    for (int t = 0; t < kTokens; ++t) x[t] += kBlock;
+    left -= 1;
+    if (left == 0 || column + kBlock == layout.columns) sums.end_unit(unit++);
   }
 }
 
@@ -185,9 +256,10 @@ constexpr int64_t kUnpackColumns = 512;
 
 template <class V>
 struct Unpacked {
-  alignas(64) std::byte codes[kUnpackColumns / 4 * V::kVectors * V::kWidth * 4];
-  alignas(64) float scales[kUnpackColumns / kBlock * V::kVectors * V::kWidth];
-  alignas(64) int32_t zeros[kUnpackColumns / kBlock * V::kVectors * V::kWidth];
+  static constexpr int64_t kLanes = V::kVectors * V::kWidth;
+  alignas(64) std::byte codes[kUnpackColumns / kQuad * kLanes * 4];
+  alignas(64) float scales[kUnpackColumns / kSumColumns * kLanes];
+  alignas(64) float mins[kUnpackColumns / kSumColumns * kLanes];
 };
 
 template <class V, class C, int kVectors, int kQ>
@@ -199,18 +271,17 @@ void unpack_quad(const C& codes, const std::byte* const (&blocks)[kVectors], std
 // Units [begin, end). Asks for what is unpacked next, so that it arrives while the tokens use this:
 // the same strips further on or, at their end, those of the next group.
 template <class V, class C, int kVectors>
-void unpack_units(const C& codes, const Format& format, const Rows<V>& rows, int64_t begin,
-                  int64_t end, Unpacked<V>& to) {
+void unpack_units(const C& codes, const Rows<V>& rows, int64_t begin, int64_t end,
+                  Unpacked<V>& to) {
   constexpr int64_t kVectorBytes = V::kWidth * 4;
   constexpr int64_t kBlockBytes = C::kBits * kLineBytes;
   const GridLayout& layout = *rows.layout;
-  const int64_t first = begin * layout.unit_blocks;
-  const int64_t last =
-      end * layout.unit_blocks < layout.blocks ? end * layout.unit_blocks : layout.blocks;
+  const int64_t num_blocks = layout.columns / kBlock;
+  const int64_t first = begin * layout.unit / kBlock;
+  const int64_t last = end * layout.unit < layout.columns ? end * layout.unit / kBlock : num_blocks;
   const int64_t next_bytes =
-      last < layout.blocks
-          ? (last - first) * kBlockBytes
-          : kVectors / Rows<V>::kPerStrip * layout.strip_bytes - first * kBlockBytes;
+      last < num_blocks ? (last - first) * kBlockBytes
+                        : kVectors / Rows<V>::kPerStrip * layout.strip_bytes - first * kBlockBytes;
   const std::byte* blocks[kVectors];
   for (int v = 0; v < kVectors; ++v) blocks[v] = rows.codes(v) + first * kBlockBytes;
   std::byte* out = to.codes;
@@ -231,78 +302,104 @@ void unpack_units(const C& codes, const Format& format, const Rows<V>& rows, int
   for (int64_t unit = begin; unit < end; ++unit) {
     for (int v = 0; v < kVectors; ++v) {
       const int64_t at = ((unit - begin) * kVectors + v) * V::kWidth;
-      V::store(to.scales + at, rows.scale(v, unit));
-      if (format.zero_point) V::store_int(to.zeros + at, rows.zeros(v, unit));
+      const typename V::F scale = rows.scale(v, unit);
+      V::store(to.scales + at, scale);
+      if (layout.has_min()) V::store(to.mins + at, rows.min(v, unit, scale));
     }
   }
-}
-
-// sums[t][v] = the dot products of `quads` quads. In a function of its own, so that the sums live
-// in registers and in nothing else.
-template <class V, bool kWide, int kTokens, int kVectors>
-inline __attribute__((always_inline)) void unpacked_dots(const std::byte* weights, int64_t quads,
-                                                         const int8_t* const (&x)[kTokens],
-                                                         int32_t* sums) {
-  typename V::I acc[kTokens][kVectors];
-  for (int t = 0; t < kTokens; ++t)
-    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::zero_int();
-  for (int64_t quad = 0; quad < quads; ++quad, weights += kVectors * V::kWidth * 4) {
-    typename V::I w[kVectors];
-    for (int v = 0; v < kVectors; ++v) w[v] = V::load_int(weights + v * V::kWidth * 4);
-    for (int t = 0; t < kTokens; ++t) {
-      const typename V::I input = V::spread32(x[t] + quad * 4);
-      for (int v = 0; v < kVectors; ++v) acc[t][v] = dot_quad<V, kWide>(acc[t][v], w[v], input);
-    }
-  }
-  for (int t = 0; t < kTokens; ++t)
-    for (int v = 0; v < kVectors; ++v)
-      V::store_int(sums + (t * kVectors + v) * V::kWidth, acc[t][v]);
 }
 
 // What of a format the unpacked weights still depend on.
 struct UnpackedKind {
-  bool zero_points;
-  int zero;      // where none are stored
+  bool has_min;
+  int zero;      // without minimums
   float factor;  // of the activation scales
 };
 
-// One token's sums of one unit, scaled into acc: kVectors vectors each, and of scales and zeros.
-template <class V, bool kWide, int kVectors>
-inline __attribute__((always_inline)) void drain_token(const UnpackedKind& kind,
-                                                       const float* scales, const int32_t* zeros,
-                                                       int32_t x_sum, float x_scale,
-                                                       const int32_t* sums, float* acc) {
+// sums += the products of a quad.
+template <class V, bool kWide, int kTokens, int kVectors>
+inline __attribute__((always_inline)) void add_unpacked(const std::byte* weights,
+                                                        const Token* tokens, int64_t column,
+                                                        typename V::I (&sums)[kTokens][kVectors]) {
+  typename V::I inputs[kTokens];
+  for (int t = 0; t < kTokens; ++t) inputs[t] = V::spread32(tokens[t].codes + column);
   for (int v = 0; v < kVectors; ++v) {
-    const int64_t at = v * V::kWidth;
-    const typename V::I zero = kind.zero_points ? V::load_int(zeros + at) : V::set32(kind.zero);
-    V::store(acc + at, drain<V, kWide>(V::load_int(sums + at), kind.zero_points, zero, kind.zero,
-                                       x_sum, V::load(scales + at), x_scale, V::load(acc + at)));
+    const typename V::I w = V::load_int(weights + v * V::kWidth * 4);
+    for (int t = 0; t < kTokens; ++t) sums[t][v] = dot_quad<V, kWide>(sums[t][v], w, inputs[t]);
   }
 }
 
-// acc (in memory, [kTokens][kVectors * kLanes]) += the unpacked units [begin, end).
-template <class V, bool kWide, int kTokens, int kVectors>
-void unpacked_tile(const UnpackedKind& kind, const GridLayout& layout, const Unpacked<V>& weights,
-                   int64_t begin, int64_t end, const Token* tokens, float* acc) {
-  const int64_t units_per_x = kXBlock / (layout.unit_blocks * kBlock);
-  const std::byte* from = weights.codes;
-  const int8_t* x[kTokens];
-  for (int t = 0; t < kTokens; ++t) x[t] = tokens[t].codes + begin * layout.unit_blocks * kBlock;
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t first = unit * layout.unit_blocks;
-    const int64_t rest = layout.blocks - first;
-    const int64_t count = rest < layout.unit_blocks ? rest : layout.unit_blocks;
-    alignas(64) int32_t sums[kTokens * kVectors * V::kWidth];
-    unpacked_dots<V, kWide, kTokens, kVectors>(from, count * 8, x, sums);
-    from += count * 8 * kVectors * V::kWidth * 4;
-    const float* scales = weights.scales + (unit - begin) * kVectors * V::kWidth;
-    const int32_t* zeros = weights.zeros + (unit - begin) * kVectors * V::kWidth;
+// Columns [begin, end) of the unpacked weights.
+struct UnpackedColumns {
+  int64_t first;  // of `codes`
+  int64_t begin;
+  int64_t end;
+};
+
+// acc (in memory, [kTokens][kVectors * kWidth]) += units of kQuads quads; 0: the one unit at the
+// end of a row that is shorter than 128. Everything that a unit adds to lives in registers, and the
+// quads of a unit are unrolled: what follows a unit of 16 or 32 columns would otherwise cost as
+// much as the unit.
+template <class V, bool kWide, int kTokens, int kVectors, int kQuads>
+void unpacked_tile(const UnpackedKind& kind, const Unpacked<V>& weights,
+                   const UnpackedColumns& columns, const Token* tokens, float* acc) {
+  constexpr int64_t kLanes = kVectors * V::kWidth;
+  constexpr int64_t kUnit = kQuads * kQuad;
+  constexpr bool kOneUnit = kQuads == 0 || kUnit == kXBlock;  // under an activation scale
+  const int offset = sum_offset<V, kWide>(kind.has_min, kind.zero);
+  const int64_t unit = kQuads > 0 ? kUnit : columns.end - columns.begin;
+  const int64_t done = columns.begin - columns.first;
+  const int64_t units_done = kQuads > 0 ? done / kUnit : done / kXBlock;
+  const std::byte* w = weights.codes + done * kLanes;
+  const float* scales = weights.scales + units_done * kLanes;
+  const float* mins = weights.mins + units_done * kLanes;
+  for (int64_t column = columns.begin; column < columns.end;) {
+    const int64_t x_block = column / kXBlock;
+    const int64_t next = (x_block + 1) * kXBlock;
+    const int64_t stop = next < columns.end ? next : columns.end;
+    typename V::F b[kTokens][kVectors];
+    for (int t = 0; t < kTokens; ++t)
+      for (int v = 0; v < kVectors; ++v) b[t][v] = V::zero();
+    do {
+      int32_t x_sums[kTokens];
+      for (int t = 0; t < kTokens; ++t) {
+        const int32_t* const x = tokens[t].sums + column / kSumColumns;
+        x_sums[t] = 0;
+        for (int64_t i = 0; i < unit / kSumColumns; ++i) x_sums[t] += x[i];
+      }
+      if (kind.has_min) {
+        for (int t = 0; t < kTokens; ++t) {
+          const typename V::F x = V::set1(static_cast<float>(x_sums[t]));
+          for (int v = 0; v < kVectors; ++v)
+            b[t][v] = V::fnma(x, V::load(mins + v * V::kWidth), b[t][v]);
+        }
+      }
+      typename V::I sums[kTokens][kVectors];
+      for (int t = 0; t < kTokens; ++t)
+        for (int v = 0; v < kVectors; ++v) sums[t][v] = V::set32(offset * x_sums[t]);
+      if constexpr (kQuads > 0) {
+#pragma GCC unroll 32
+        for (int quad = 0; quad < kQuads; ++quad)
+          add_unpacked<V, kWide, kTokens, kVectors>(w + quad * kLanes * 4, tokens,
+                                                    column + quad * kQuad, sums);
+      } else {
+        for (int64_t i = 0; i < unit; i += kQuad)
+          add_unpacked<V, kWide, kTokens, kVectors>(w + i * kLanes, tokens, column + i, sums);
+      }
+      for (int t = 0; t < kTokens; ++t)
+        for (int v = 0; v < kVectors; ++v)
+          b[t][v] = V::fma(V::to_float(sums[t][v]), V::load(scales + v * V::kWidth), b[t][v]);
+      w += unit * kLanes;
+      scales += kLanes;
+      mins += kLanes;
+      column += unit;
+    } while (!kOneUnit && column < stop);
     for (int t = 0; t < kTokens; ++t) {
-      x[t] += count * kBlock;
-      const int32_t x_sum = unit_sum(tokens[t], first, count);
-      const float x_scale = tokens[t].scales[unit / units_per_x] * kind.factor;
-      const int64_t at = t * kVectors * V::kWidth;
-      drain_token<V, kWide, kVectors>(kind, scales, zeros, x_sum, x_scale, sums + at, acc + at);
+      const typename V::F x_scale = V::set1(tokens[t].scales[x_block] * kind.factor);
+      for (int v = 0; v < kVectors; ++v) {
+        float* const at = acc + t * kLanes + v * V::kWidth;
+        V::store(at, V::fma(b[t][v], x_scale, V::load(at)));
+      }
     }
   }
 }

@@ -28,7 +28,7 @@ inline Token token_at(const RowJob& job, int64_t row) {
   const int64_t from = job.args->rows != nullptr ? job.args->rows[row] : row;
   const QuantizedInput& input = job.input;
   return {input.codes + from * input.k, input.scales + from * input.x_blocks,
-          input.sums + from * (input.k / kBlock)};
+          input.sums + from * (input.k / kSumColumns)};
 }
 
 // `values` of the outputs first .. first + count of one token, bias added, to y.
@@ -55,7 +55,7 @@ void few_strip(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t f
     tokens[t] = token_at(job, token + t);
     for (int v = 0; v < kVectors; ++v) acc[v][t] = V::zero();
   }
-  few_tokens<V, C, kTokens>(codes, *job.weight->format, rows, tokens, acc);
+  few_tokens<V, C, kTokens>(codes, rows, tokens, acc);
   for (int t = 0; t < kTokens; ++t) {
     alignas(64) float values[kStripRows];
     for (int v = 0; v < kVectors; ++v) V::store(values + v * V::kWidth, acc[v][t]);
@@ -89,18 +89,18 @@ void few_group(const RowJob& job, const C& codes, const GridLayout& layout, int6
   }
 }
 
-// The last tokens, fewer than a tile.
-template <class V, bool kWide, int kVectors, int kTokens = V::kTileTokens - 1>
-void rest_tile(int64_t count, const UnpackedKind& kind, const GridLayout& layout,
-               const Unpacked<V>& weights, int64_t begin, int64_t end, const Token* tokens,
-               float* acc) {
-  if constexpr (kTokens > 0) {
-    if (count == kTokens) {
-      unpacked_tile<V, kWide, kTokens, kVectors>(kind, layout, weights, begin, end, tokens, acc);
-    } else {
-      rest_tile<V, kWide, kVectors, kTokens - 1>(count, kind, layout, weights, begin, end, tokens,
-                                                 acc);
-    }
+// kTokens tokens at a time, then what is left.
+template <class V, bool kWide, int kVectors, int kQuads, int kTokens>
+void unpacked_tiles(int64_t num_tokens, const UnpackedKind& kind, const Unpacked<V>& weights,
+                    const UnpackedColumns& columns, const Token* tokens, float* acc) {
+  for (; num_tokens >= kTokens; num_tokens -= kTokens) {
+    unpacked_tile<V, kWide, kTokens, kVectors, kQuads>(kind, weights, columns, tokens, acc);
+    tokens += kTokens;
+    acc += kTokens * kVectors * V::kWidth;
+  }
+  if constexpr (kTokens > 1) {
+    unpacked_tiles<V, kWide, kVectors, kQuads, kTokens - 1>(num_tokens, kind, weights, columns,
+                                                            tokens, acc);
   }
 }
 
@@ -111,13 +111,19 @@ struct UnpackedProduct {
   static void run(int64_t num_tokens, const UnpackedKind& kind, const GridLayout& layout,
                   const Unpacked<V>& weights, int64_t begin, int64_t end, const Token* tokens,
                   float* acc) {
-    constexpr int64_t kLanes = kVectors * V::kWidth;
-    int64_t t = 0;
-    for (; t + V::kTileTokens <= num_tokens; t += V::kTileTokens)
-      unpacked_tile<V, kWide, V::kTileTokens, kVectors>(kind, layout, weights, begin, end,
-                                                        tokens + t, acc + t * kLanes);
-    rest_tile<V, kWide, kVectors>(num_tokens - t, kind, layout, weights, begin, end, tokens + t,
-                                  acc + t * kLanes);
+    constexpr int kTokens = V::kGridTileTokens;
+    auto run_whole = unpacked_tiles<V, kWide, kVectors, 32, kTokens>;
+    if (layout.unit == 64) run_whole = unpacked_tiles<V, kWide, kVectors, 16, kTokens>;
+    if (layout.unit == 32) run_whole = unpacked_tiles<V, kWide, kVectors, 8, kTokens>;
+    if (layout.unit == 16) run_whole = unpacked_tiles<V, kWide, kVectors, 4, kTokens>;
+    const int64_t first = begin * layout.unit;
+    const int64_t last = end * layout.unit;
+    const int64_t rest = last > layout.columns ? layout.columns % layout.unit : 0;
+    const int64_t whole = rest > 0 ? layout.columns - rest : last;
+    run_whole(num_tokens, kind, weights, {first, first, whole}, tokens, acc);
+    if (rest == 0) return;
+    unpacked_tiles<V, kWide, kVectors, 0, 1>(num_tokens, kind, weights,
+                                             {first, whole, layout.columns}, tokens, acc);
   }
 };
 
@@ -126,9 +132,9 @@ void many_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t 
                 int64_t count, int64_t token_begin, int64_t token_end) {
   constexpr int64_t kWidth = kVectors * V::kWidth;
   const GridLayout& layout = *rows.layout;
-  const int64_t step = kUnpackColumns / (layout.unit_blocks * kBlock);
+  const int64_t step = kUnpackColumns / layout.unit;
   const int64_t num_tokens = token_end - token_begin;
-  const UnpackedKind kind = {job.weight->format->zero_point, C::kZero, codes.scale_factor()};
+  const UnpackedKind kind = {layout.has_min(), C::kZero, codes.scale_factor()};
   Token tokens[kTokenBlock];
   alignas(64) float acc[kTokenBlock * kWidth];
   alignas(64) Unpacked<V> weights;
@@ -136,7 +142,7 @@ void many_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t 
   for (int64_t i = 0; i < num_tokens * kWidth; i += V::kWidth) V::store(acc + i, V::zero());
   for (int64_t begin = 0; begin < layout.units; begin += step) {
     const int64_t end = begin + step < layout.units ? begin + step : layout.units;
-    unpack_units<V, C, kVectors>(codes, *job.weight->format, rows, begin, end, weights);
+    unpack_units<V, C, kVectors>(codes, rows, begin, end, weights);
     UnpackedProduct<V, C::kWide, kVectors>::run(num_tokens, kind, layout, weights, begin, end,
                                                 tokens, acc);
   }

@@ -7,12 +7,13 @@
 // Float strips: 64 bytes are 16 rows x 1 column of f32, or x 2 columns of bf16; f16 takes 32 bytes
 // per column.
 //
-// Grid strips (formats with a Grid): three runs, each rounded up to 64 bytes, in the order in which
-// they are wanted. Scales: 16 f16 per group of columns, or 16 f32 when the group is the row. Zeros,
-// with zero points: 16 bytes per group. Codes: per block of 32 columns the bit planes of the code,
-// high part after low part (8 = 8; 6 = 4 + 2; 5 = 4 + 1; 4; 3 = 2 + 1; 2). "Quad" q of a block is
-// columns 4q to 4q + 3 of 16 rows, byte 4r + c being column c of row r; a plane of b bits stores
-// quads q = j * 8/b + i of its j-th 64 bytes at bits i * b of the byte.
+// Grid strips (formats with a Grid): runs, each rounded up to 64 bytes, in the order in which they
+// are wanted. Scales: 16 numbers of the format's type per tile. Mins, of formats that have them: 16
+// f16 per tile. Small scales, of formats that have them: 16 signed bytes per group. Small numbers
+// of mins, or zero points: 16 bytes per group. Codes: per block of 32 columns the bit planes of the
+// code, high part after low part (8 = 8; 6 = 4 + 2; 5 = 4 + 1; 4; 3 = 2 + 1; 2). "Quad" q of a
+// block is columns 4q to 4q + 3 of 16 rows, byte 4r + c being column c of row r; a plane of b bits
+// stores quads q = j * 8/b + i of its j-th 64 bytes at bits i * b of the byte.
 #pragma once
 
 #include "devices/matmul.h"
@@ -21,42 +22,62 @@ namespace quench {
 namespace {
 
 constexpr int64_t kStripRows = 16;
-constexpr int64_t kBlock = 32;      // columns per block of codes
-constexpr int64_t kXBlock = 128;    // columns that share an activation scale
-constexpr int64_t kLineBytes = 64;  // of a cache line, and of 16 rows x 4 bytes
+constexpr int64_t kBlock = 32;       // columns per block of codes
+constexpr int64_t kXBlock = 128;     // columns that share an activation scale
+constexpr int64_t kQuad = 4;         // columns of a quad
+constexpr int64_t kSumColumns = 16;  // columns whose input codes are summed: the smallest unit
+constexpr int64_t kLineBytes = 64;   // of a cache line, and of 16 rows x 4 bytes
 
 constexpr int64_t round_to_line(int64_t bytes) {
   return (bytes + kLineBytes - 1) / kLineBytes * kLineBytes;
 }
 
 struct GridLayout {
-  int64_t blocks;       // of 32 columns
-  int64_t unit_blocks;  // per unit: columns under one weight scale and one activation scale
-  int64_t units;
-  int64_t scale_bytes;  // of 16 rows and one group
+  int64_t columns;  // k
+  int64_t unit;     // columns under one weight scale and one activation scale: 16, 32, 64, 128
+  int64_t units;    // the last may be shorter
+  int scale_shift;  // 2^scale_shift units are under one of `scales`
   ScaleType scale_type;
-  int64_t scale_step;  // bytes from the scales of a unit to those of the next: 0 if rows have one
-  int64_t zeros_begin;
+  int64_t scale_bytes;  // of 16 rows
+  // Where runs begin; 0: there is none.
+  int64_t mins_begin;
+  int64_t small_begin;
+  int64_t zeros_begin;  // zero points, or small numbers of mins
   int64_t codes_begin;
   int64_t strip_bytes;
+
+  // With a minimum per unit, be it that of a zero point.
+  bool has_min() const { return mins_begin != 0 || zeros_begin != 0; }
 };
 
-// The group is the row, 32, 64 or 128; k is a multiple of 32.
+// The tile is the row, 32, 64 or 128, or has small scales for 16, 32, 64 or 128 columns; k is a
+// multiple of 32.
 inline GridLayout grid_layout(const Format& format, int64_t k) {
-  GridLayout layout;
-  layout.blocks = k / kBlock;
-  const bool row_scales = format.tile_cols == 0;
-  const int64_t unit = row_scales ? kXBlock : format.tile_cols;
-  layout.unit_blocks = unit / kBlock;
-  layout.units = (k + unit - 1) / unit;
-  layout.scale_type = format.grid.scale;
-  layout.scale_bytes = kStripRows * (layout.scale_type == ScaleType::kF32 ? 4 : 2);
-  layout.scale_step = row_scales ? 0 : layout.scale_bytes;
-  const int64_t groups = row_scales ? 1 : layout.units;
-  layout.zeros_begin = round_to_line(groups * layout.scale_bytes);
-  layout.codes_begin =
-      layout.zeros_begin + (format.zero_point ? round_to_line(groups * kStripRows) : 0);
-  layout.strip_bytes = layout.codes_begin + layout.blocks * format.bits * kLineBytes;
+  const Grid& grid = format.grid;
+  GridLayout layout = {};
+  layout.columns = k;
+  const int64_t tile = format.tile_cols == 0 ? k : format.tile_cols;
+  const int64_t group = grid.small_scales > 0 ? grid.small_scales : tile;
+  layout.unit = group < kXBlock ? group : kXBlock;
+  layout.units = (k + layout.unit - 1) / layout.unit;
+  // Scales of small groups stand for a power of two of them, a row's for as many as there are.
+  layout.scale_shift = format.tile_cols == 0 ? 62 : __builtin_ctzll(tile / layout.unit);
+  layout.scale_type = grid.scale;
+  layout.scale_bytes = kStripRows * (grid.scale == ScaleType::kF32 ? 4 : 2);
+  const int64_t row_tiles = k / tile;
+  const int64_t groups = k / group;
+  int64_t end = round_to_line(row_tiles * layout.scale_bytes);
+  const auto add_run = [&end](bool wanted, int64_t bytes) {
+    const int64_t begin = end;
+    if (wanted) end += round_to_line(bytes);
+    return wanted ? begin : 0;
+  };
+  layout.mins_begin = add_run(grid.has_min, row_tiles * kStripRows * 2);
+  layout.small_begin = add_run(grid.small_scales > 0, groups * kStripRows);
+  layout.zeros_begin =
+      add_run(format.zero_point || (grid.has_min && grid.small_scales > 0), groups * kStripRows);
+  layout.codes_begin = end;
+  layout.strip_bytes = end + k / kBlock * format.bits * kLineBytes;
   return layout;
 }
 
@@ -68,7 +89,7 @@ inline int64_t float_strip_bytes(const Format& format, int64_t k) {
 struct QuantizedInput {
   int8_t* codes;  // [rows, k]
   float* scales;  // [rows, x_blocks] value = scale * code
-  int32_t* sums;  // [rows, k / 32] of the codes of each block
+  int32_t* sums;  // [rows, k / 16] of the codes of 16 columns
   int64_t k;
   int64_t x_blocks;
 };
@@ -76,7 +97,7 @@ struct QuantizedInput {
 inline int64_t quantized_input_bytes(int64_t rows, int64_t k) {
   const int64_t x_blocks = (k + kXBlock - 1) / kXBlock;
   return round_to_line(rows * k) + round_to_line(rows * x_blocks * 4) +
-         round_to_line(rows * (k / kBlock) * 4);
+         round_to_line(rows * (k / kSumColumns) * 4);
 }
 
 inline QuantizedInput quantized_input(std::byte* scratch, int64_t rows, int64_t k) {

@@ -100,8 +100,12 @@ void gather_trellis_strips(const OpContext& context, const Weight& weight, const
 bool grid_strips_accept(const Format& format, int64_t n, int64_t k) {
   if (format.trellis != nullptr) return k % kBlock == 0 && format.fits(n, k);
   const bool width_fits = format.bits >= 2 && format.bits <= 8 && format.bits != 7;
-  const int64_t group = format.tile_cols;
-  const bool group_fits = group == 0 || group == 32 || group == 64 || group == 128;
+  const auto is_group = [](int64_t columns) {
+    return columns == 32 || columns == 64 || columns == kXBlock;
+  };
+  const int64_t small = format.grid.small_scales;
+  const bool group_fits = small > 0 ? small == kSumColumns || is_group(small)
+                                    : format.tile_cols == 0 || is_group(format.tile_cols);
   return format.grid.read != nullptr && format.tile_rows == 1 && width_fits && group_fits &&
          k % kBlock == 0 && format.fits(n, k);
 }
@@ -109,6 +113,53 @@ bool grid_strips_accept(const Format& format, int64_t n, int64_t k) {
 int64_t grid_strips_bytes(const Format& format, int64_t n, int64_t k) {
   return ceil_div(n, kStripRows) * grid_layout(format, k).strip_bytes;
 }
+
+namespace {
+
+// The scales of tile t of one row (`lane`) of a strip.
+void put_grid_scales(const Format& format, const GridLayout& layout, const GridScales& scales,
+                     int64_t tile, int64_t lane, std::byte* strip) {
+  put_scale(layout.scale_type, scales.scale,
+            strip + (tile * kStripRows + lane) * layout.scale_bytes / kStripRows);
+  if (layout.mins_begin != 0)
+    put_scale(ScaleType::kF16, scales.min,
+              strip + layout.mins_begin + (tile * kStripRows + lane) * 2);
+  if (format.zero_point)
+    strip[layout.zeros_begin + tile * kStripRows + lane] = static_cast<std::byte>(scales.zero);
+  if (layout.small_begin == 0) return;
+  const int64_t groups = int64_t{1} << layout.scale_shift;
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t at = (tile * groups + g) * kStripRows + lane;
+    strip[layout.small_begin + at] = static_cast<std::byte>(scales.group_scale[g]);
+    if (layout.zeros_begin != 0)
+      strip[layout.zeros_begin + at] = static_cast<std::byte>(scales.group_min[g]);
+  }
+}
+
+// value = scale * (level - zero) - min of a unit of one row.
+struct UnitScales {
+  float scale;
+  int zero;
+  float min;
+};
+UnitScales get_unit_scales(const Format& format, const GridLayout& layout, const std::byte* strip,
+                           int64_t lane, int64_t unit) {
+  const int64_t tile = (unit >> layout.scale_shift) * kStripRows + lane;
+  const int64_t group = unit * kStripRows + lane;
+  UnitScales s = {get_scale(layout.scale_type, strip + tile * layout.scale_bytes / kStripRows),
+                  format.grid.levels != nullptr || layout.has_min() ? 0 : 1 << (format.bits - 1),
+                  0.0f};
+  if (format.zero_point) s.zero = static_cast<int>(strip[layout.zeros_begin + tile]);
+  if (layout.mins_begin != 0)
+    s.min = get_scale(ScaleType::kF16, strip + layout.mins_begin + tile * 2);
+  if (layout.small_begin == 0) return s;
+  s.scale *= static_cast<float>(static_cast<int8_t>(strip[layout.small_begin + group]));
+  if (layout.zeros_begin != 0)
+    s.min *= static_cast<float>(static_cast<uint8_t>(strip[layout.zeros_begin + group]));
+  return s;
+}
+
+}  // namespace
 
 void pack_grid_strips(const Tensor& source, int64_t, int64_t row_begin, std::byte* packed) {
   const Format& format = *source.format;
@@ -119,26 +170,22 @@ void pack_grid_strips(const Tensor& source, int64_t, int64_t row_begin, std::byt
   const int64_t k = source.cols;
   const GridLayout layout = grid_layout(format, k);
   const PlaneWidths widths = plane_widths(format.bits);
-  const int64_t group = format.tile_width(k);
+  const int64_t width = format.tile_width(k);
   std::vector<uint8_t> codes(static_cast<size_t>(k));
   for (int64_t row = 0; row < source.rows; ++row) {
     std::byte* strip = packed + (row_begin + row) / kStripRows * layout.strip_bytes;
     const int64_t lane = (row_begin + row) % kStripRows;
     ConstPlanes tile = format.row_planes(source.planes, row, k);
-    for (int64_t g = 0; g < k / group; ++g) {
-      float scale = 0.0f;
-      uint8_t zero = 0;
-      format.grid.read(format, tile, group, codes.data() + g * group, &scale, &zero);
-      put_scale(layout.scale_type, scale,
-                strip + g * layout.scale_bytes + lane * layout.scale_bytes / kStripRows);
-      if (format.zero_point)
-        strip[layout.zeros_begin + g * kStripRows + lane] = static_cast<std::byte>(zero);
+    for (int64_t t = 0; t < k / width; ++t) {
+      GridScales scales;
+      format.grid.read(format, tile, width, codes.data() + t * width, &scales);
+      put_grid_scales(format, layout, scales, t, lane, strip);
       for (size_t p = 0; p < format.planes.size(); ++p)
-        tile[p] += format.plane_bytes(static_cast<int>(p), 1, group);
+        tile[p] += format.plane_bytes(static_cast<int>(p), 1, width);
     }
     std::byte* to = strip + layout.codes_begin + 4 * lane;
-    for (int64_t block = 0; block < layout.blocks; ++block, to += format.bits * kLineBytes) {
-      const uint8_t* from = codes.data() + block * kBlock;
+    for (int64_t column = 0; column < k; column += kBlock, to += format.bits * kLineBytes) {
+      const uint8_t* from = codes.data() + column;
       put_plane(from, widths.low, 0, to);
       if (widths.high > 0) put_plane(from, widths.high, widths.low, to + widths.low * kLineBytes);
     }
@@ -154,31 +201,27 @@ void gather_grid_strips(const OpContext& context, const Weight& weight, const in
   }
   const GridLayout layout = grid_layout(format, weight.k);
   const PlaneWidths widths = plane_widths(format.bits);
-  const int64_t group = format.tile_width(weight.k);
-  const int symmetric_zero = format.grid.levels != nullptr ? 0 : 1 << (format.bits - 1);
   const Range range = worker_range(context.worker, num_ids);
   for (int64_t i = range.begin; i < range.end; ++i) {
     const std::byte* strip = weight.packed + ids[i] / kStripRows * layout.strip_bytes;
     const int64_t lane = ids[i] % kStripRows;
     const std::byte* from = strip + layout.codes_begin + 4 * lane;
     float* out = y + i * weight.k;
-    for (int64_t block = 0; block < layout.blocks; ++block, from += format.bits * kLineBytes) {
+    UnitScales scales = {};
+    for (int64_t column = 0; column < weight.k;
+         column += kBlock, from += format.bits * kLineBytes) {
       uint8_t codes[kBlock] = {};
       add_plane(from, widths.low, 0, codes);
       if (widths.high > 0)
         add_plane(from + widths.low * kLineBytes, widths.high, widths.low, codes);
-      const int64_t g = block * kBlock / group;
-      const std::byte* scale_at =
-          strip + g * layout.scale_bytes + lane * layout.scale_bytes / kStripRows;
-      const float scale = get_scale(layout.scale_type, scale_at);
-      const int zero = format.zero_point
-                           ? static_cast<int>(strip[layout.zeros_begin + g * kStripRows + lane])
-                           : symmetric_zero;
+      const int64_t step = layout.unit < kBlock ? layout.unit : kBlock;
       for (int64_t c = 0; c < kBlock; ++c) {
+        if (c % step == 0)
+          scales = get_unit_scales(format, layout, strip, lane, (column + c) / layout.unit);
         const float level = format.grid.levels != nullptr
                                 ? format.grid.levels[codes[c]]
-                                : static_cast<float>(static_cast<int>(codes[c]) - zero);
-        out[block * kBlock + c] = scale * level;
+                                : static_cast<float>(static_cast<int>(codes[c]) - scales.zero);
+        out[column + c] = scales.scale * level - scales.min;
       }
     }
   }

@@ -6,8 +6,8 @@
 
 namespace quench {
 
-// Formats with a Grid of 2, 3, 4, 5, 6 or 8 bits and groups of 32, 64, 128 or the row, and trellis
-// formats; k a multiple of 32.
+// Formats with a Grid of 2, 3, 4, 5, 6 or 8 bits, groups of 32, 64, 128 or the row, or small scales
+// for 16 to 128; and trellis formats. k is a multiple of 32.
 bool grid_strips_accept(const Format& format, int64_t n, int64_t k);
 int64_t grid_strips_bytes(const Format& format, int64_t n, int64_t k);
 void pack_grid_strips(const Tensor& source, int64_t n, int64_t row_begin, std::byte* packed);

@@ -96,6 +96,8 @@ struct Vec256 {
   // ---- integers, for the matmul kernels ----
   static constexpr int kVectors = 4;     // of outputs at once: two strips
   static constexpr int kTileTokens = 2;  // 8 accumulators, 4 weights, an input: 13 of 16 registers
+  static constexpr int kGridTileTokens =
+      2;  // with float sums beside the integers, in part in memory
 
   static I load_int(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   static void store_int(void* p, I a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a); }
@@ -108,6 +110,9 @@ struct Vec256 {
   }
   static I load_u8(const void* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+  }
+  static I load_i8(const void* p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
   }
   static I zero_int() { return _mm256_setzero_si256(); }
   static I set32(int32_t a) { return _mm256_set1_epi32(a); }

@@ -85,6 +85,7 @@ struct Vec512 {
   static constexpr int kVectors =
       4;  // of outputs at once: as many independent chains, and read streams
   static constexpr int kTileTokens = 6;  // 24 accumulators, 4 weights, 1 input: 29 of 32 registers
+  static constexpr int kGridTileTokens = 3;  // 12 integer and 12 float sums, 3 inputs, 1 weight
   // dot8 counts its unsigned operand from here.
   static constexpr int kDot8Zero = 0;
 
@@ -99,6 +100,9 @@ struct Vec512 {
   }
   static I load_u8(const void* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+  static I load_i8(const void* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }
   static I zero_int() { return _mm512_setzero_si512(); }
   static I set32(int32_t a) { return _mm512_set1_epi32(a); }

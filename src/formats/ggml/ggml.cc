@@ -276,11 +276,19 @@ void decode(const Format&, const ConstPlanes& tile, int64_t, float* x, int64_t) 
 }
 
 template <int kIndex>
-void read_grid(const Format&, const ConstPlanes& tile, int64_t, uint8_t* codes, float* scale,
-               uint8_t* zero) {
+void read_grid(const Format&, const ConstPlanes& tile, int64_t, uint8_t* codes,
+               GridScales* scales) {
+  constexpr const Layout& kLayout = kLayouts[kIndex];
   get_codes<kIndex>(tile[0], codes);
-  *scale = get_scales(kLayouts[kIndex], tile[0]).d;
-  *zero = static_cast<uint8_t>(kLayouts[kIndex].middle());
+  const BlockScales stored = get_scales(kLayout, tile[0]);
+  scales->scale = stored.d;
+  scales->zero = static_cast<uint8_t>(kLayout.middle());
+  // A minimum alone in its block is added, one with small numbers subtracted.
+  scales->min = kLayout.scales == Scales::kOneAndMin ? -stored.dmin : stored.dmin;
+  for (int g = 0; g < kLayout.groups(); ++g) {
+    scales->group_scale[g] = static_cast<int8_t>(stored.scale[g]);
+    scales->group_min[g] = static_cast<uint8_t>(stored.min[g]);
+  }
 }
 
 template <int kIndex>
@@ -294,8 +302,10 @@ Format make() {
   format.bits = kLayout.bits;
   format.encode = Encoder<kIndex>::encode;
   format.decode = decode<kIndex>;
-  if (kLayout.scales == Scales::kOne)
-    format.grid = {read_grid<kIndex>, kLayout.table ? kIq4Levels : nullptr};
+  format.grid.read = read_grid<kIndex>;
+  format.grid.levels = kLayout.table ? kIq4Levels : nullptr;
+  format.grid.has_min = kLayout.has_min();
+  format.grid.small_scales = kLayout.groups() > 1 ? kLayout.group : 0;
   return format;
 }
 

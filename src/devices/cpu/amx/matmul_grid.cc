@@ -53,13 +53,12 @@ struct UnpackedProduct<Vec, kWide, kVectors> {
   static void run(int64_t num_tokens, const UnpackedKind& kind, const GridLayout& layout,
                   const Unpacked<Vec>& weights, int64_t begin, int64_t end, const Token* tokens,
                   float* acc) {
-    const int64_t step = layout.unit_blocks * kBlock < kTileRowBytes ? kBlock : kTileRowBytes;
+    const int64_t step = layout.unit < kTileRowBytes ? layout.unit : kTileRowBytes;
     begin_tiles(step);
     alignas(64) int8_t copy[kTokens * kUnpackColumns];
-    const int64_t first = begin * layout.unit_blocks * kBlock;
-    const int64_t wanted = end * layout.unit_blocks * kBlock;
-    const int64_t columns =
-        (wanted < layout.blocks * kBlock ? wanted : layout.blocks * kBlock) - first;
+    const int64_t first = begin * layout.unit;
+    const int64_t wanted = end * layout.unit;
+    const int64_t columns = (wanted < layout.columns ? wanted : layout.columns) - first;
     for (int64_t t = 0; t < num_tokens; t += kTokens) {
       const int64_t count = num_tokens - t < kTokens ? num_tokens - t : kTokens;
       const TokenCodes codes = token_codes(tokens + t, count, first, columns, step, copy);
@@ -90,31 +89,45 @@ struct UnpackedProduct<Vec, kWide, kVectors> {
   static void units(const Block& b, const TokenCodes& codes, const Token* tokens, int64_t count,
                     float* acc) {
     const GridLayout& layout = *b.layout;
-    const int64_t units_per_x = kXBlock / (layout.unit_blocks * kBlock);
+    const int offset = sum_offset<Vec, kWide>(b.kind->has_min, b.kind->zero);
     const std::byte* weights = b.weights->codes + b.vector * kLineBytes;
     const int8_t* inputs = codes.first;
     alignas(64) int32_t sums[kTokens * 2 * Vec::kWidth];
-    for (int64_t unit = b.begin; unit < b.end; ++unit) {
-      const int64_t first = unit * layout.unit_blocks;
-      const int64_t rest = layout.blocks - first;
-      const int64_t blocks = rest < layout.unit_blocks ? rest : layout.unit_blocks;
+    alignas(64) float sums_of_block[kTokens * kPair * Vec::kWidth] = {};
+    for (int64_t number = b.begin; number < b.end; ++number) {
+      const Unit unit = unit_at(layout, number);
       zero_sums();
-      for (int64_t column = 0; column < blocks * kBlock; column += b.step) {
-        const std::byte* at = weights + column / 4 * kVectors * kLineBytes;
+      for (int64_t column = 0; column < unit.columns; column += b.step) {
+        const std::byte* at = weights + column / kQuad * kVectors * kLineBytes;
         load_inputs<kTwo>(inputs + column, codes.stride);
         load_weights<kPair == 2>(at, at + kLineBytes, kVectors * kLineBytes);
         multiply_int8<kTwo, kPair == 2>();
       }
       store_sums(reinterpret_cast<std::byte*>(sums));
-      weights += blocks * 8 * kVectors * kLineBytes;
-      inputs += blocks * kBlock;
-      const int64_t scales = (unit - b.begin) * kLanes + b.vector * Vec::kWidth;
+      weights += unit.columns / kQuad * kVectors * kLineBytes;
+      inputs += unit.columns;
+      const int64_t scales = (number - b.begin) * kLanes + b.vector * Vec::kWidth;
       for (int64_t t = 0; t < count; ++t) {
-        drain_token<Vec, kWide, kPair>(
-            *b.kind, b.weights->scales + scales, b.weights->zeros + scales,
-            unit_sum(tokens[t], first, blocks),
-            tokens[t].scales[unit / units_per_x] * b.kind->factor, sums + t * 2 * Vec::kWidth,
-            acc + t * kLanes + b.vector * Vec::kWidth);
+        const int32_t x_sum = unit_sum(tokens[t], unit);
+        const float x_scale = tokens[t].scales[unit.first / kXBlock] * b.kind->factor;
+        for (int v = 0; v < kPair; ++v) {
+          const int64_t lane = v * Vec::kWidth;
+          float* const kept = sums_of_block + t * kPair * Vec::kWidth + lane;
+          float* const to = acc + t * kLanes + b.vector * Vec::kWidth + lane;
+          const Vec::I sum = Vec::add32(Vec::load_int(sums + (t * 2 + v) * Vec::kWidth),
+                                        Vec::set32(offset * x_sum));
+          Vec::F block = unit.begins ? Vec::zero() : Vec::load(kept);
+          if (b.kind->has_min) {
+            const Vec::F min = Vec::load(b.weights->mins + scales + lane);
+            block = Vec::fnma(Vec::set1(static_cast<float>(x_sum)), min, block);
+          }
+          block = Vec::fma(Vec::to_float(sum), Vec::load(b.weights->scales + scales + lane), block);
+          if (unit.ends) {
+            Vec::store(to, Vec::fma(block, Vec::set1(x_scale), Vec::load(to)));
+          } else {
+            Vec::store(kept, block);
+          }
+        }
       }
     }
   }

@@ -31,8 +31,8 @@ constexpr int64_t kTileBytes = kTileRows16 * kTileRowBytes;
 namespace quench {
 namespace {
 
-// From here on the input tiles have rows of `step_bytes` (32 or 64), the weight tiles as many rows
-// as that takes.
+// From here on the input tiles have rows of `step_bytes` (16, 32 or 64), the weight tiles as many
+// rows as that takes.
 inline void begin_tiles(int64_t step_bytes) {
   TileConfig config;
   for (int tile = 0; tile < 8; ++tile) {
