@@ -27,7 +27,7 @@ struct Shape {
   int64_t n;
   int64_t k;
 };
-constexpr Shape kQuickShapes[] = {{48, 32}, {100, 160}, {272, 1408}, {36, 768}};
+constexpr Shape kQuickShapes[] = {{48, 32}, {100, 160}, {272, 1408}, {128, 768}};
 constexpr int64_t kLongInput = 18944;  // the widest row of the Qwen2.5 family (7B, down)
 
 // A stack of [n, k] matrices encoded in a format. In f32 per column: what an error of an input

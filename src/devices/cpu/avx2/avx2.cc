@@ -13,6 +13,7 @@ void apply_avx2(CpuTable& table) {
   prefer_kernel(table, avx2::f16_matmul);
   prefer_kernel(table, avx2::bf16_matmul);
   prefer_kernel(table, avx2::grid_matmul);
+  prefer_kernel(table, avx2::fp8_matmul);
   avx2::set_probes(table.probes);
 }
 

@@ -14,6 +14,7 @@ void apply_avx512(CpuTable& table) {
   prefer_kernel(table, avx512::f16_matmul);
   prefer_kernel(table, avx512::bf16_matmul);
   prefer_kernel(table, avx512::grid_matmul);
+  prefer_kernel(table, avx512::fp8_matmul);
   avx512::set_probes(table.probes);
 }
 

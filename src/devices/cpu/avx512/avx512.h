@@ -12,5 +12,6 @@ extern const MatmulKernel grid_matmul;
 extern const MatmulKernel bf16_matmul;
 extern const MatmulKernel f16_matmul;
 extern const MatmulKernel f32_matmul;
+extern const MatmulKernel fp8_matmul;
 
 }  // namespace quench::avx512
