@@ -209,11 +209,8 @@ Result<void> open_reference(const EvalFlags& flags, SessionOptions options, Refe
   return {};
 }
 
-Result<void> run_eval(EvalFlags flags) {
-  install_interrupt_flag();
-  flags.options.stop = &interrupt_flag();
-  flags.options.convention =
-      flags.convention == "halves" ? EvalConvention::kHalves : EvalConvention::kSliding;
+// The tasks that are asked for, with room for the longest in the plan.
+Result<void> add_tasks(EvalFlags& flags) {
   int64_t longest = 128;
   for (const std::string& name : flags.tasks) {
     QUENCH_TRY(EvalTask task, load_eval_task(name));
@@ -223,27 +220,24 @@ Result<void> run_eval(EvalFlags flags) {
   }
   if (flags.session.goal.max_seq_len == 0)
     flags.session.goal.max_seq_len = std::max(flags.options.context, longest);
-  const bool has_reference = !flags.reference.empty();
-  std::vector<std::string> names = flags.models;
-  if (has_reference) names.insert(names.begin(), flags.reference);
-  Reference reference;
-  SessionOptions reference_options = flags.session;
-  reference_options.model = flags.reference;
-  if (has_reference) {
-    QUENCH_TRY(reference.planned, plan_model(reference_options, Weights::kRequired));
-  }
+  return {};
+}
+
+Result<std::vector<std::unique_ptr<Session>>> open_models(const EvalFlags& flags) {
   std::vector<std::unique_ptr<Session>> sessions;
-  std::vector<const Session*> models;
   for (const std::string& name : flags.models) {
     SessionOptions session = flags.session;
     session.model = name;
     session.format = flags.format;
     QUENCH_TRY(auto opened, Session::open(session, load_progress()));
     sessions.push_back(std::move(opened));
-    models.push_back(sessions.back().get());
   }
-  const ModelFiles& files = has_reference ? reference.planned->files : models.front()->files();
-  const Plan& first = has_reference ? reference.planned->plan : models.front()->plan();
+  return sessions;
+}
+
+// The context that all have, if the token ids of all are those of `first`, the plan of first_name.
+Result<int64_t> common_context(const EvalFlags& flags, const std::vector<const Session*>& models,
+                               const Plan& first, const std::string& first_name) {
   int64_t shortest = first.max_seq_len;
   for (size_t i = 0; i < models.size(); ++i) {
     const Plan& plan = models[i]->plan();
@@ -252,9 +246,64 @@ Result<void> run_eval(EvalFlags flags) {
     return fail(ErrorCode::kInvalidArgument,
                 "{} has {} token ids and {} has {}; only models with the same vocabulary can be "
                 "compared token by token.",
-                flags.models[i], plan.config.vocab_size, names.front(), first.config.vocab_size);
+                flags.models[i], plan.config.vocab_size, first_name, first.config.vocab_size);
   }
-  flags.options.context = effective_context(flags.options, shortest);
+  return effective_context(flags.options, shortest);
+}
+
+// names: of the reference, if there is one, and the models.
+void print_evaluation(const EvalFlags& flags, const Evaluation& evaluation,
+                      const std::vector<std::string>& names) {
+  const bool has_reference = !flags.reference.empty();
+  std::vector<Table> tables = {result_table(evaluation, names, has_reference, flags.domains)};
+  if (!flags.tasks.empty()) tables.push_back(task_table(evaluation, names, flags.domains));
+  for (size_t i = 0; i < tables.size(); ++i) {
+    if (i > 0) std::puts("");
+    const std::string text = flags.csv        ? tables[i].csv()
+                             : flags.markdown ? tables[i].markdown()
+                                              : tables[i].text(stdout_takes_style());
+    std::fputs(text.c_str(), stdout);
+  }
+  if (flags.csv) return;
+  std::printf("\n%lld of %lld tokens of %s. %s\n", static_cast<long long>(evaluation.scored),
+              static_cast<long long>(evaluation.tokens), evaluation.text_path.c_str(),
+              evaluation.convention_text().c_str());
+  if (has_reference) {
+    std::printf(
+        "Noise floor: the reference against itself (%s) is %.2g nats apart on average, %.2g at "
+        "most.\n",
+        evaluation.noise_floor_kernel.c_str(), evaluation.noise_floor_mean,
+        evaluation.noise_floor_max);
+    if (evaluation.reference_is_stored) {
+      std::printf("An earlier evaluation stored what the reference predicts: %.1f s saved.\n",
+                  evaluation.reference_s);
+    }
+  }
+}
+
+Result<void> run_eval(EvalFlags flags) {
+  install_interrupt_flag();
+  flags.options.stop = &interrupt_flag();
+  flags.options.convention =
+      flags.convention == "halves" ? EvalConvention::kHalves : EvalConvention::kSliding;
+  QUENCH_TRY_VOID(add_tasks(flags));
+  const bool has_reference = !flags.reference.empty();
+  std::vector<std::string> names;
+  for (const std::string& name : flags.models)
+    names.push_back(flags.format.empty() ? name : name + " as " + flags.format);
+  if (has_reference) names.insert(names.begin(), flags.reference);
+  Reference reference;
+  SessionOptions reference_options = flags.session;
+  reference_options.model = flags.reference;
+  if (has_reference) {
+    QUENCH_TRY(reference.planned, plan_model(reference_options, Weights::kRequired));
+  }
+  QUENCH_TRY(const auto sessions, open_models(flags));
+  std::vector<const Session*> models;
+  for (const auto& session : sessions) models.push_back(session.get());
+  const ModelFiles& files = has_reference ? reference.planned->files : models.front()->files();
+  const Plan& first = has_reference ? reference.planned->plan : models.front()->plan();
+  QUENCH_TRY(flags.options.context, common_context(flags, models, first, names.front()));
   std::string path = flags.text;
   if (path.empty()) {
     QUENCH_TRY(path, data_path("texts/eval"));
@@ -308,30 +357,7 @@ Result<void> run_eval(EvalFlags flags) {
     std::printf("%s\n", (all.size() == 1 ? all[0] : all).dump(1).c_str());
     return {};
   }
-  std::vector<Table> tables = {result_table(*evaluation, names, has_reference, flags.domains)};
-  if (!flags.tasks.empty()) tables.push_back(task_table(*evaluation, names, flags.domains));
-  for (size_t i = 0; i < tables.size(); ++i) {
-    if (i > 0) std::puts("");
-    const std::string text = flags.csv        ? tables[i].csv()
-                             : flags.markdown ? tables[i].markdown()
-                                              : tables[i].text(stdout_takes_style());
-    std::fputs(text.c_str(), stdout);
-  }
-  if (flags.csv) return {};
-  std::printf("\n%lld of %lld tokens of %s. %s\n", static_cast<long long>(evaluation->scored),
-              static_cast<long long>(evaluation->tokens), evaluation->text_path.c_str(),
-              evaluation->convention_text().c_str());
-  if (has_reference) {
-    std::printf(
-        "Noise floor: the reference against itself (%s) is %.2g nats apart on average, %.2g at "
-        "most.\n",
-        evaluation->noise_floor_kernel.c_str(), evaluation->noise_floor_mean,
-        evaluation->noise_floor_max);
-    if (evaluation->reference_is_stored) {
-      std::printf("An earlier evaluation stored what the reference predicts: %.1f s saved.\n",
-                  evaluation->reference_s);
-    }
-  }
+  print_evaluation(flags, *evaluation, names);
   return {};
 }
 

@@ -10,9 +10,9 @@
 namespace quench {
 
 inline const Json& part(const Json& json, const char* path) {
-  static const Json kUnknown;
+  static const Json unknown;
   const Json::json_pointer pointer(path);
-  return json.contains(pointer) ? json.at(pointer) : kUnknown;
+  return json.contains(pointer) ? json.at(pointer) : unknown;
 }
 inline std::optional<double> number(const Json& json, const char* path) {
   const Json& value = part(json, path);
@@ -24,9 +24,9 @@ inline std::string text(const Json& json, const char* path) {
 }
 // The elements of a list; none when it is something else.
 inline const Json& list(const Json& json, const char* path) {
-  static const Json kNone = Json::array();
+  static const Json none = Json::array();
   const Json& value = part(json, path);
-  return value.is_array() ? value : kNone;
+  return value.is_array() ? value : none;
 }
 
 }  // namespace quench
