@@ -75,8 +75,12 @@ double expected_error(const ArithmeticError& arithmetic, const HostWeight& weigh
     const int64_t end = std::min(begin + block, weight.k);
     double largest = 0.0;
     double sum = 0.0;
+    double mean = 0.0;
+    for (int64_t i = begin; i < end; ++i)
+      mean += std::fabs(static_cast<double>(x[i])) / static_cast<double>(end - begin);
     for (int64_t i = begin; i < end; ++i) {
-      largest = std::max(largest, std::fabs(static_cast<double>(x[i])));
+      const double magnitude = std::fabs(static_cast<double>(x[i]));
+      if (magnitude <= arithmetic.spike * mean) largest = std::max(largest, magnitude);
       sum += squares[static_cast<size_t>(i)];
       products += static_cast<double>(x[i]) * x[i] * squares[static_cast<size_t>(i)];
     }

@@ -16,6 +16,9 @@ struct ArithmeticError {
   // Integer codes of step max|x| / levels per block of this many columns; 0: floating point.
   int64_t block;
   int levels;
+  // Columns further above the mean magnitude of their block are no integers. Ten percent more than
+  // the kernels' own limit, which they apply to rounded numbers.
+  double spike;
   // Floating point: the root mean square of the relative rounding error of an input.
   double relative;
 };
@@ -23,14 +26,15 @@ struct ArithmeticError {
 // In the order of the enum Arithmetic.
 constexpr ArithmeticError kArithmeticErrors[] = {
     // Inputs and weights as they are.
-    {0, 0, 0.0},
+    {0, 0, 0.0, 0.0},
     // 8 significant bits, half to even: at most 2^-9 of the number (numbers just above a power of
     // two), 2^-9.3 on average.
-    {0, 0, 0x1p-9},
+    {0, 0, 0.0, 0x1p-9},
     // One step per token and 128 columns. A rounding error is uniform within half a step: step /
     // sqrt(12). Of normal values (the largest of 128 is about 2.8 sigma) that is 0.64 % of the
-    // norm, of a block with one spike up to sqrt(128 / 12) / 127 = 2.6 %.
-    {128, 127, 0.0},
+    // norm. Columns of more than 32 times the mean magnitude are no integers: else one of 1000
+    // sigma would leave nothing of the 127 beside it.
+    {128, 127, 1.1 * 32, 0.0},
 };
 
 constexpr const ArithmeticError& error_of(Arithmetic arithmetic) {

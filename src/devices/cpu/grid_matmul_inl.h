@@ -6,7 +6,9 @@
 // a fixed zero) is exact. Units in ascending order add to the sum b of their 128 columns, from 0:
 // with minimums or zero points b = fma(-sum of input codes, min, b), a zero point's min being its
 // scale times it; then b = fma(float(d), scale, b). At its end acc = fma(b, activation scale, acc),
-// from 0; y = acc + bias. Sums in integers are exact, so every ISA level gives the same bits too.
+// from 0. A column whose input stands out is 0 among the integers; at last, in ascending order,
+// acc = fma(input, weight, acc) of these. y = acc + bias. Sums in integers are exact, so every ISA
+// level gives the same bits too.
 #pragma once
 
 #include "devices/cpu/codes_inl.h"
@@ -14,32 +16,59 @@
 namespace quench {
 namespace {
 
-// Rows [begin, end) of x to codes, scales and block sums.
+// `columns` numbers to codes, their scale and the sums of 16 codes each. Returns the sum of the
+// codes' magnitudes.
+template <class V>
+int32_t quantize_block(const float* x, int64_t columns, int8_t* codes, float* scale,
+                       int32_t* sums) {
+  typename V::F largest = V::zero();
+  for (int64_t i = 0; i < columns; i += V::kWidth)
+    largest = V::max(largest, V::abs(V::load(x + i)));
+  const float amax = V::reduce_max(largest);
+  // The smallest normal number keeps the quotient finite; such rows are zero for all purposes.
+  *scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
+  const typename V::F inverse = V::set1(amax > 1e-30f ? 127.0f / amax : 0.0f);
+  typename V::I magnitudes = V::zero_int();
+  for (int64_t part = 0; part < columns; part += kSumColumns) {
+    typename V::I sum = V::zero_int();
+    for (int64_t i = part; i < part + kSumColumns; i += V::kWidth) {
+      const typename V::I code = V::store_rounded(codes + i, V::mul(V::load(x + i), inverse));
+      sum = V::add32(sum, code);
+      magnitudes = V::add32(magnitudes, V::abs32(code));
+    }
+    sums[part / kSumColumns] = V::sum_lanes(sum);
+  }
+  return V::sum_lanes(magnitudes);
+}
+
+// Rows [begin, end) of x.
 template <class V>
 void quantize_rows(const float* x, int64_t begin, int64_t end, const QuantizedInput& input) {
   const int64_t k = input.k;
   for (int64_t row = begin; row < end; ++row) {
+    Spike* spikes = input.spikes + row * input.x_blocks * kMaxSpikes;
+    int32_t num_spikes = 0;
     for (int64_t b = 0; b < input.x_blocks; ++b) {
       const int64_t first = b * kXBlock;
-      const int64_t last = first + kXBlock < k ? first + kXBlock : k;
-      const float* from = x + row * k;
-      typename V::F largest = V::zero();
-      for (int64_t i = first; i < last; i += V::kWidth)
-        largest = V::max(largest, V::abs(V::load(from + i)));
-      const float amax = V::reduce_max(largest);
-      // The smallest normal number keeps the quotient finite; such rows are zero for all purposes.
-      const float scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
-      const float inverse = amax > 1e-30f ? 127.0f / amax : 0.0f;
-      input.scales[row * input.x_blocks + b] = scale;
-      for (int64_t part = first; part < last; part += kSumColumns) {
-        typename V::I sum = V::zero_int();
-        for (int64_t i = part; i < part + kSumColumns; i += V::kWidth) {
-          const typename V::F scaled = V::mul(V::load(from + i), V::set1(inverse));
-          sum = V::add32(sum, V::store_rounded(input.codes + row * k + i, scaled));
-        }
-        input.sums[row * (k / kSumColumns) + part / kSumColumns] = V::sum_lanes(sum);
+      const int64_t columns = first + kXBlock < k ? kXBlock : k - first;
+      const float* from = x + row * k + first;
+      int8_t* codes = input.codes + row * k + first;
+      float* scale = input.scales + row * input.x_blocks + b;
+      int32_t* sums = input.sums + (row * k + first) / kSumColumns;
+      const int64_t magnitudes = quantize_block<V>(from, columns, codes, scale, sums);
+      if (magnitudes <= 0 || magnitudes * kSpikeRatio >= 127 * columns) continue;
+      // In integers, so that every level finds the same. The limit is for numbers that are none.
+      const auto limit = static_cast<int32_t>((b + 1) * kMaxSpikes);
+      alignas(64) float rest[kXBlock];
+      for (int64_t i = 0; i < columns; ++i) {
+        const int64_t magnitude = codes[i] < 0 ? -codes[i] : codes[i];
+        const bool is_spike = magnitude * columns > magnitudes * kSpikeRatio && num_spikes < limit;
+        if (is_spike) spikes[num_spikes++] = {static_cast<int32_t>(first + i), from[i]};
+        rest[i] = is_spike ? 0.0f : from[i];
       }
+      quantize_block<V>(rest, columns, codes, scale, sums);
     }
+    input.num_spikes[row] = num_spikes;
   }
 }
 
@@ -92,6 +121,8 @@ struct Token {
   const int8_t* codes;
   const float* scales;
   const int32_t* sums;
+  const Spike* spikes;
+  int64_t num_spikes;
 };
 
 // Where a unit lies.
@@ -129,6 +160,42 @@ typename V::I dot_quad(typename V::I sum, typename V::I weights, typename V::I x
 template <class V, bool kWide>
 constexpr int sum_offset(bool has_min, int zero) {
   return (kWide ? V::kDot8Zero : 0) - (has_min ? 0 : zero);
+}
+
+// The weights of one column.
+template <class V, class C>
+typename V::F column_weights(const C& codes, const Rows<V>& rows, int64_t v, int64_t column) {
+  const GridLayout& layout = *rows.layout;
+  const std::byte* block = rows.codes(v) + column / kBlock * C::kBits * kLineBytes;
+  const auto quad = [&]() {
+    switch (column % kBlock / kQuad) {
+      case 0:
+        return codes.template quad<0>(block);
+      case 1:
+        return codes.template quad<1>(block);
+      case 2:
+        return codes.template quad<2>(block);
+      case 3:
+        return codes.template quad<3>(block);
+      case 4:
+        return codes.template quad<4>(block);
+      case 5:
+        return codes.template quad<5>(block);
+      case 6:
+        return codes.template quad<6>(block);
+      default:
+        return codes.template quad<7>(block);
+    }
+  };
+  const int64_t unit = column / layout.unit;
+  const bool has_min = layout.has_min();
+  const int above = static_cast<int>(24 - 8 * (column % kQuad));
+  const typename V::I level =
+      V::sub32(V::right32(V::left32(quad(), above), 24), V::set32(has_min ? 0 : C::kZero));
+  const typename V::F scale = rows.scale(v, unit);
+  const typename V::F weight =
+      V::mul(V::to_float(level), V::mul(scale, V::set1(codes.scale_factor())));
+  return has_min ? V::sub(weight, rows.min(v, unit, scale)) : weight;
 }
 
 // ---- few tokens: weights go from memory to registers to the dot product, once ----

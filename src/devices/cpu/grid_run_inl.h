@@ -28,7 +28,8 @@ inline Token token_at(const RowJob& job, int64_t row) {
   const int64_t from = job.args->rows != nullptr ? job.args->rows[row] : row;
   const QuantizedInput& input = job.input;
   return {input.codes + from * input.k, input.scales + from * input.x_blocks,
-          input.sums + from * (input.k / kSumColumns)};
+          input.sums + from * (input.k / kSumColumns),
+          input.spikes + from * input.x_blocks * kMaxSpikes, input.num_spikes[from]};
 }
 
 // `values` of the outputs first .. first + count of one token, bias added, to y.
@@ -45,6 +46,19 @@ void put_outputs(const RowJob& job, int64_t token, int64_t first, int64_t count,
   for (; i < count; ++i) y[i] = bias == nullptr ? values[i] : values[i] + bias[i];
 }
 
+// Inputs that are no integers, added to the sums of one token.
+template <class V, class C, int kVectors>
+void add_spikes(const C& codes, const Rows<V>& rows, const Token& token, float* acc) {
+  for (int64_t i = 0; i < token.num_spikes; ++i) {
+    const typename V::F value = V::set1(token.spikes[i].value);
+    for (int v = 0; v < kVectors; ++v) {
+      float* const to = acc + v * V::kWidth;
+      V::store(to, V::fma(value, column_weights<V, C>(codes, rows, v, token.spikes[i].column),
+                          V::load(to)));
+    }
+  }
+}
+
 template <class V, class C, int kTokens>
 void few_strip(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t first, int64_t count,
                int64_t token) {
@@ -59,6 +73,7 @@ void few_strip(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t f
   for (int t = 0; t < kTokens; ++t) {
     alignas(64) float values[kStripRows];
     for (int v = 0; v < kVectors; ++v) V::store(values + v * V::kWidth, acc[v][t]);
+    add_spikes<V, C, kVectors>(codes, rows, tokens[t], values);
     put_outputs<V>(job, token + t, first, count, values);
   }
 }
@@ -146,8 +161,10 @@ void many_group(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t 
     UnpackedProduct<V, C::kWide, kVectors>::run(num_tokens, kind, layout, weights, begin, end,
                                                 tokens, acc);
   }
-  for (int64_t t = 0; t < num_tokens; ++t)
+  for (int64_t t = 0; t < num_tokens; ++t) {
+    add_spikes<V, C, kVectors>(codes, rows, tokens[t], acc + t * kWidth);
     put_outputs<V>(job, token_begin + t, first, count, acc + t * kWidth);
+  }
 }
 
 template <class V, class C, int kVectors>

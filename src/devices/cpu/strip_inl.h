@@ -85,11 +85,24 @@ inline int64_t float_strip_bytes(const Format& format, int64_t k) {
   return kStripRows * k * format.bits / 8;
 }
 
+// A column whose input stands far above its neighbours': as an integer of their scale it would take
+// the digits of all others away (massive activations, as the down projections of the Qwen models
+// get). It stays a float and is multiplied apart.
+struct Spike {
+  int32_t column;
+  float value;
+};
+// Of the mean magnitude of its 128 columns. Then fewer than 128 / 32 are that large.
+constexpr int kSpikeRatio = 32;
+constexpr int64_t kMaxSpikes = kXBlock / kSpikeRatio;  // of 128 columns
+
 // What a kernel makes of its input, in the scratch memory of the team.
 struct QuantizedInput {
-  int8_t* codes;  // [rows, k]
-  float* scales;  // [rows, x_blocks] value = scale * code
-  int32_t* sums;  // [rows, k / 16] of the codes of 16 columns
+  int8_t* codes;        // [rows, k]
+  float* scales;        // [rows, x_blocks] value = scale * code
+  int32_t* sums;        // [rows, k / 16] of the codes of 16 columns
+  Spike* spikes;        // [rows, x_blocks * kMaxSpikes], each row's in ascending order
+  int32_t* num_spikes;  // [rows]
   int64_t k;
   int64_t x_blocks;
 };
@@ -97,7 +110,9 @@ struct QuantizedInput {
 inline int64_t quantized_input_bytes(int64_t rows, int64_t k) {
   const int64_t x_blocks = (k + kXBlock - 1) / kXBlock;
   return round_to_line(rows * k) + round_to_line(rows * x_blocks * 4) +
-         round_to_line(rows * (k / kSumColumns) * 4);
+         round_to_line(rows * (k / kSumColumns) * 4) +
+         round_to_line(rows * x_blocks * kMaxSpikes * static_cast<int64_t>(sizeof(Spike))) +
+         round_to_line(rows * 4);
 }
 
 inline QuantizedInput quantized_input(std::byte* scratch, int64_t rows, int64_t k) {
@@ -109,6 +124,11 @@ inline QuantizedInput quantized_input(std::byte* scratch, int64_t rows, int64_t 
   input.scales = reinterpret_cast<float*>(scratch);
   scratch += round_to_line(rows * input.x_blocks * 4);
   input.sums = reinterpret_cast<int32_t*>(scratch);
+  scratch += round_to_line(rows * (k / kSumColumns) * 4);
+  input.spikes = reinterpret_cast<Spike*>(scratch);
+  scratch +=
+      round_to_line(rows * input.x_blocks * kMaxSpikes * static_cast<int64_t>(sizeof(Spike)));
+  input.num_spikes = reinterpret_cast<int32_t*>(scratch);
   return input;
 }
 

@@ -132,6 +132,8 @@ struct Vec256 {
     return _mm256_srli_epi16(a, kBits);
   }
   static I left32(I a, int bits) { return _mm256_slli_epi32(a, bits); }
+  static I right32(I a, int bits) { return _mm256_srli_epi32(a, bits); }
+  static I abs32(I a) { return _mm256_abs_epi32(a); }
   static I bit_and(I a, I b) { return _mm256_and_si256(a, b); }
   static I bit_or(I a, I b) { return _mm256_or_si256(a, b); }
   static I add32(I a, I b) { return _mm256_add_epi32(a, b); }

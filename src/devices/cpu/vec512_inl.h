@@ -122,6 +122,8 @@ struct Vec512 {
     return _mm512_srli_epi16(a, kBits);
   }
   static I left32(I a, int bits) { return _mm512_slli_epi32(a, static_cast<unsigned>(bits)); }
+  static I right32(I a, int bits) { return _mm512_srli_epi32(a, static_cast<unsigned>(bits)); }
+  static I abs32(I a) { return _mm512_abs_epi32(a); }
   static I bit_and(I a, I b) { return _mm512_and_si512(a, b); }
   static I bit_or(I a, I b) { return _mm512_or_si512(a, b); }
   static I sub32(I a, I b) { return _mm512_sub_epi32(a, b); }
