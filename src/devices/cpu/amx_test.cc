@@ -29,8 +29,8 @@ TEST(EmulatedAmx, PeaksDoTheArithmeticTheyCount) {
   if (!cpu_features().avx512) GTEST_SKIP() << "this CPU has no AVX-512";
   Probes probes;
   emulated_amx::set_probes(probes);
-  EXPECT_EQ(probes.int8.run(3), static_cast<float>(3 * probes.int8.ops_per_round / 2));
-  EXPECT_EQ(probes.bf16.run(3), static_cast<float>(3 * probes.bf16.ops_per_round / 2) / 4);
+  EXPECT_EQ(probes.int8.run(3), 1.5f * static_cast<float>(probes.int8.ops_per_round));
+  EXPECT_EQ(probes.bf16.run(3), 0.375f * static_cast<float>(probes.bf16.ops_per_round));
 }
 TEST(EmulatedAmx, Bf16Matmul) { expect_conforming(emulated_amx::bf16_matmul); }
 
