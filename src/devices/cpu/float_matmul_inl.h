@@ -112,91 +112,135 @@ struct FloatJob {
   int64_t token_end;
 };
 
-template <class V, class W, int kTokens, int kVectors>
-void float_tile(const FloatJob& job, int64_t first, int64_t token, int64_t column, int64_t columns,
-                bool streamed) {
+template <class X>
+const X* float_input(const FloatJob& job, int64_t token) {
+  const int64_t from = job.args->rows != nullptr ? job.args->rows[token] : token;
+  return static_cast<const X*>(job.x) + from * job.weight->k;
+}
+
+// `values` of the outputs first .. first + count of one token, bias added, to y. Outputs past n
+// exist in the strip only; y has no room for them.
+inline void put_float_outputs(const FloatJob& job, int64_t token, int64_t first, int64_t count,
+                              const float* values) {
+  float* y = job.y + token * job.weight->n + first;
+  const float* bias = job.weight->bias;
+  for (int64_t i = 0; i < count; ++i)
+    y[i] = bias == nullptr ? values[i] : values[i] + bias[first + i];
+}
+
+// The columns from `column` on of kVectors vectors of outputs.
+template <class V, class W, int kVectors>
+void strip_columns(const FloatJob& job, int64_t first, int64_t column,
+                   const std::byte* (&w)[kVectors]) {
   constexpr int64_t kPerStrip = kStripRows / V::kWidth;
-  const Weight& weight = *job.weight;
-  const int64_t strip_bytes = kStripRows * W::kBytes * weight.k;
-  const std::byte* w[kVectors];
-  const typename W::X* x[kTokens];
-  typename V::F acc[kTokens][kVectors];
+  const int64_t strip_bytes = kStripRows * W::kBytes * job.weight->k;
   for (int v = 0; v < kVectors; ++v) {
     w[v] = job.packed + (first / kStripRows + v / kPerStrip) * strip_bytes +
            column * kStripRows * W::kBytes +
            v % kPerStrip * V::kWidth * W::kBytes * W::kStepColumns;
   }
-  // Outputs past n exist in the strip only; y has no room for them.
-  const int64_t rest = weight.n - first;
-  const int64_t count = rest < kVectors * V::kWidth ? rest : kVectors * V::kWidth;
-  alignas(64) float values[kTokens][kVectors * V::kWidth] = {};
-  for (int t = 0; t < kTokens; ++t) {
-    const int64_t row = token + t;
-    const int64_t from = job.args->rows != nullptr ? job.args->rows[row] : row;
-    x[t] = static_cast<const typename W::X*>(job.x) + from * weight.k + column;
-    const float* y = job.y + row * weight.n + first;
-    if (column > 0)
-      for (int64_t i = 0; i < count; ++i) values[t][i] = y[i];
-  }
-  // Loops of their own, so that the accumulators live in registers and in nothing else.
+}
+
+// ---- few tokens: weights are read once ----
+
+template <class V, class W, int kTokens, int kVectors>
+void float_few(const FloatJob& job, int64_t first, int64_t count, int64_t token) {
+  const std::byte* w[kVectors];
+  const typename W::X* x[kTokens];
+  typename V::F acc[kTokens][kVectors];
+  strip_columns<V, W, kVectors>(job, first, 0, w);
+  for (int t = 0; t < kTokens; ++t) x[t] = float_input<typename W::X>(job, token + t);
   for (int t = 0; t < kTokens; ++t)
-    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::load(values[t] + v * V::kWidth);
-  if (streamed) {
-    streamed_columns<V, W, kTokens, kVectors>(w, x, columns, acc);
-  } else {
-    float_columns<V, W, kTokens, kVectors>(w, x, columns, acc);
-  }
+    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::zero();
+  streamed_columns<V, W, kTokens, kVectors>(w, x, job.weight->k, acc);
+  alignas(64) float values[kTokens][kVectors * V::kWidth];
   for (int t = 0; t < kTokens; ++t)
     for (int v = 0; v < kVectors; ++v) V::store(values[t] + v * V::kWidth, acc[t][v]);
-  const float* bias =
-      weight.bias != nullptr && column + columns == weight.k ? weight.bias + first : nullptr;
-  for (int t = 0; t < kTokens; ++t) {
-    float* y = job.y + (token + t) * weight.n + first;
-    for (int64_t i = 0; i < count; ++i)
-      y[i] = bias == nullptr ? values[t][i] : values[t][i] + bias[i];
+  for (int t = 0; t < kTokens; ++t) put_float_outputs(job, token + t, first, count, values[t]);
+}
+
+template <class V, class W, int kVectors, int kTokens = V::kTileTokens>
+void float_few_tokens(const FloatJob& job, int64_t first, int64_t count) {
+  if constexpr (kTokens > 0) {
+    if (job.token_end - job.token_begin == kTokens) {
+      float_few<V, W, kTokens, kVectors>(job, first, count, job.token_begin);
+    } else {
+      float_few_tokens<V, W, kVectors, kTokens - 1>(job, first, count);
+    }
   }
 }
 
-template <class V, class W, int kVectors>
-void float_tokens(const FloatJob& job, int64_t first, int64_t token, int64_t count, int64_t column,
-                  int64_t columns, bool streamed) {
-  switch (count) {
-    case 1:
-      return float_tile<V, W, 1, kVectors>(job, first, token, column, columns, streamed);
-    case 2:
-      return float_tile<V, W, 2, kVectors>(job, first, token, column, columns, streamed);
-    case 3:
-      return float_tile<V, W, 3, kVectors>(job, first, token, column, columns, streamed);
-    case 4:
-      if constexpr (V::kTileTokens > 3)
-        float_tile<V, W, 4, kVectors>(job, first, token, column, columns, streamed);
-      return;
-    case 5:
-      if constexpr (V::kTileTokens > 4)
-        float_tile<V, W, 5, kVectors>(job, first, token, column, columns, streamed);
-      return;
-    case 6:
-      if constexpr (V::kTileTokens > 5)
-        float_tile<V, W, 6, kVectors>(job, first, token, column, columns, streamed);
-      return;
-    default:
-      return;
+// ---- many tokens: some columns of weights at a time stay in the first-level cache ----
+
+// Tokens per pass over the weights: their sums stay in the second-level cache.
+constexpr int64_t kFloatTokenBlock = 256;
+
+// acc (in memory, [kTokens][kVectors * kWidth]) += `columns` columns from `column` on.
+template <class V, class W, int kTokens, int kVectors>
+void float_tile(const std::byte* const (&strips)[kVectors], const typename W::X* const* inputs,
+                int64_t column, int64_t columns, float* sums) {
+  const std::byte* w[kVectors];
+  const typename W::X* x[kTokens];
+  typename V::F acc[kTokens][kVectors];
+  for (int v = 0; v < kVectors; ++v) w[v] = strips[v];
+  for (int t = 0; t < kTokens; ++t) x[t] = inputs[t] + column;
+  for (int t = 0; t < kTokens; ++t)
+    for (int v = 0; v < kVectors; ++v) acc[t][v] = V::load(sums + (t * kVectors + v) * V::kWidth);
+  float_columns<V, W, kTokens, kVectors>(w, x, columns, acc);
+  for (int t = 0; t < kTokens; ++t)
+    for (int v = 0; v < kVectors; ++v) V::store(sums + (t * kVectors + v) * V::kWidth, acc[t][v]);
+}
+
+template <class V, class W, int kVectors, int kTokens = V::kTileTokens>
+void float_tiles(int64_t num_tokens, const std::byte* const (&strips)[kVectors],
+                 const typename W::X* const* inputs, int64_t column, int64_t columns, float* sums) {
+  for (; num_tokens >= kTokens; num_tokens -= kTokens) {
+    float_tile<V, W, kTokens, kVectors>(strips, inputs, column, columns, sums);
+    inputs += kTokens;
+    sums += kTokens * kVectors * V::kWidth;
   }
+  if constexpr (kTokens > 1)
+    float_tiles<V, W, kVectors, kTokens - 1>(num_tokens, strips, inputs, column, columns, sums);
+}
+
+template <class V, class W, int kVectors>
+void float_many(const FloatJob& job, int64_t first, int64_t count, int64_t token_begin,
+                int64_t token_end) {
+  constexpr int64_t kLanes = kVectors * V::kWidth;
+  constexpr int64_t kStep = cached_columns<W>();
+  const int64_t k = job.weight->k;
+  const int64_t num_tokens = token_end - token_begin;
+  const typename W::X* inputs[kFloatTokenBlock];
+  alignas(64) float sums[kFloatTokenBlock * kLanes];
+  for (int64_t t = 0; t < num_tokens; ++t)
+    inputs[t] = float_input<typename W::X>(job, token_begin + t);
+  for (int64_t i = 0; i < num_tokens * kLanes; i += V::kWidth) V::store(sums + i, V::zero());
+  for (int64_t column = 0; column < k; column += kStep) {
+    const std::byte* strips[kVectors];
+    strip_columns<V, W, kVectors>(job, first, column, strips);
+    // What comes next arrives while the tokens use this.
+    for (int v = 0; v < kVectors; v += kStripRows / V::kWidth)
+      for (int64_t line = 0; line < kStep * W::kBytes * kStripRows; line += kLineBytes)
+        V::prefetch_far(strips[v] + kStep * W::kBytes * kStripRows + line);
+    float_tiles<V, W, kVectors>(num_tokens, strips, inputs, column,
+                                column + kStep < k ? kStep : k - column, sums);
+  }
+  for (int64_t t = 0; t < num_tokens; ++t)
+    put_float_outputs(job, token_begin + t, first, count, sums + t * kLanes);
 }
 
 template <class V, class W, int kVectors>
 void float_group(const FloatJob& job, int64_t first) {
-  const int64_t m = job.token_end - job.token_begin;
-  const int64_t k = job.weight->k;
-  const bool streamed = m <= V::kTileTokens;
-  const int64_t step = streamed ? k : cached_columns<W>();
-  for (int64_t column = 0; column < k; column += step) {
-    const int64_t columns = column + step < k ? step : k - column;
-    for (int64_t token = job.token_begin; token < job.token_end; token += V::kTileTokens) {
-      const int64_t rest = job.token_end - token;
-      float_tokens<V, W, kVectors>(job, first, token, rest < V::kTileTokens ? rest : V::kTileTokens,
-                                   column, columns, streamed);
-    }
+  const int64_t rest = job.weight->n - first;
+  const int64_t count = rest < kVectors * V::kWidth ? rest : kVectors * V::kWidth;
+  if (job.token_end - job.token_begin <= V::kTileTokens) {
+    float_few_tokens<V, W, kVectors>(job, first, count);
+    return;
+  }
+  for (int64_t token = job.token_begin; token < job.token_end; token += kFloatTokenBlock) {
+    const int64_t end =
+        token + kFloatTokenBlock < job.token_end ? token + kFloatTokenBlock : job.token_end;
+    float_many<V, W, kVectors>(job, first, count, token, end);
   }
 }
 

@@ -14,8 +14,6 @@ namespace {
 
 // From so many tokens on, weights are unpacked once and used from the cache.
 constexpr int64_t kFp8FewTokens = 4;
-// Tokens per pass over the weights: their sums stay in the second-level cache.
-constexpr int64_t kFp8TokenBlock = 256;
 constexpr int64_t kFp8AheadBytes = 2048;
 
 // kVectors vectors of consecutive outputs of one matrix.
@@ -38,21 +36,6 @@ struct Fp8Rows {
   const std::byte* strip_of(int64_t v) const { return strip + v / kPerStrip * layout.strip_bytes; }
 };
 
-template <class D>
-const typename D::X* fp8_input(const FloatJob& job, int64_t token) {
-  const int64_t from = job.args->rows != nullptr ? job.args->rows[token] : token;
-  return static_cast<const typename D::X*>(job.x) + from * job.weight->k;
-}
-
-// `values` of the outputs first .. first + count of one token, bias added, to y.
-inline void put_fp8_outputs(const FloatJob& job, int64_t token, int64_t first, int64_t count,
-                            const float* values) {
-  float* y = job.y + token * job.weight->n + first;
-  const float* bias = job.weight->bias;
-  for (int64_t i = 0; i < count; ++i)
-    y[i] = bias == nullptr ? values[i] : values[i] + bias[first + i];
-}
-
 // ---- few tokens: weights go from memory to registers to the product, once ----
 
 template <class V, class D, int kTokens, int kVectors>
@@ -64,7 +47,7 @@ void fp8_few(const FloatJob& job, const Fp8Rows<V>& rows, int64_t first, int64_t
   typename V::F acc[kTokens][kVectors];
   for (int v = 0; v < kVectors; ++v) w[v] = rows.codes(v);
   for (int t = 0; t < kTokens; ++t) {
-    x[t] = fp8_input<D>(job, token + t);
+    x[t] = float_input<typename D::X>(job, token + t);
     for (int v = 0; v < kVectors; ++v) acc[t][v] = V::zero();
   }
   for (int64_t unit = 0; unit < rows.layout.units; ++unit) {
@@ -92,7 +75,7 @@ void fp8_few(const FloatJob& job, const Fp8Rows<V>& rows, int64_t first, int64_t
   alignas(64) float values[kTokens][kVectors * V::kWidth];
   for (int t = 0; t < kTokens; ++t)
     for (int v = 0; v < kVectors; ++v) V::store(values[t] + v * V::kWidth, acc[t][v]);
-  for (int t = 0; t < kTokens; ++t) put_fp8_outputs(job, token + t, first, count, values[t]);
+  for (int t = 0; t < kTokens; ++t) put_float_outputs(job, token + t, first, count, values[t]);
 }
 
 // ---- many tokens: 128 columns of weights are unpacked in the first-level cache, used by all ----
@@ -144,11 +127,12 @@ void fp8_many(const FloatJob& job, const Fp8Rows<V>& rows, int64_t first, int64_
   constexpr int64_t kLanes = kVectors * V::kWidth;
   const int64_t k = job.weight->k;
   const int64_t num_tokens = token_end - token_begin;
-  const typename D::X* inputs[kFp8TokenBlock];
-  alignas(64) float acc[kFp8TokenBlock * kLanes];
+  const typename D::X* inputs[kFloatTokenBlock];
+  alignas(64) float acc[kFloatTokenBlock * kLanes];
   alignas(64) std::byte weights[kXBlock / D::kStepColumns * kVectors * sizeof(typename D::W)];
   alignas(64) float scales[kLanes];
-  for (int64_t t = 0; t < num_tokens; ++t) inputs[t] = fp8_input<D>(job, token_begin + t);
+  for (int64_t t = 0; t < num_tokens; ++t)
+    inputs[t] = float_input<typename D::X>(job, token_begin + t);
   for (int64_t i = 0; i < num_tokens * kLanes; i += V::kWidth) V::store(acc + i, V::zero());
   for (int64_t unit = 0; unit < rows.layout.units; ++unit) {
     const int64_t column = unit * kXBlock;
@@ -166,7 +150,7 @@ void fp8_many(const FloatJob& job, const Fp8Rows<V>& rows, int64_t first, int64_
     for (int64_t t = 0; t < num_tokens; ++t) inputs[t] += columns;
   }
   for (int64_t t = 0; t < num_tokens; ++t)
-    put_fp8_outputs(job, token_begin + t, first, count, acc + t * kLanes);
+    put_float_outputs(job, token_begin + t, first, count, acc + t * kLanes);
 }
 
 // kVectors vectors of outputs from `first` on, for all tokens.
@@ -178,7 +162,7 @@ void fp8_group(const FloatJob& job, const Fp8Layout& layout, int64_t first) {
   int64_t token = job.token_begin;
   while (job.token_end - token > kFp8FewTokens) {
     const int64_t end =
-        token + kFp8TokenBlock < job.token_end ? token + kFp8TokenBlock : job.token_end;
+        token + kFloatTokenBlock < job.token_end ? token + kFloatTokenBlock : job.token_end;
     fp8_many<V, D, kVectors>(job, rows, first, count, token, end);
     token = end;
   }

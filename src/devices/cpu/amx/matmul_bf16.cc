@@ -33,11 +33,6 @@ struct Part {
   int64_t end;
 };
 
-const uint16_t* input_row(const FloatJob& job, int64_t token) {
-  const int64_t from = job.args->rows != nullptr ? job.args->rows[token] : token;
-  return static_cast<const uint16_t*>(job.x) + from * job.weight->k;
-}
-
 const std::byte* strip_at(const FloatJob& job, int64_t first, int64_t column) {
   return job.packed + (first * job.weight->k + column * kStripRows) * 2;
 }
@@ -71,11 +66,12 @@ void multiply_columns(const Part& p) {
       second = ends + kTileBytes;
     }
     if (direct) {
-      load_inputs<kTwoInputs>(input_row(job, p.token) + column, job.weight->k * 2);
+      load_inputs<kTwoInputs>(float_input<uint16_t>(job, p.token) + column, job.weight->k * 2);
     } else {
       const auto bytes = static_cast<size_t>((rest < kStepColumns ? rest : kStepColumns) * 2);
       for (int64_t t = 0; t < p.count; ++t)
-        __builtin_memcpy(inputs + t * kStepColumns, input_row(job, p.token + t) + column, bytes);
+        __builtin_memcpy(inputs + t * kStepColumns,
+                         float_input<uint16_t>(job, p.token + t) + column, bytes);
       load_inputs<kTwoInputs>(inputs, kTileRowBytes);
     }
     load_weights<kTwoWeights>(first, second, kTileRowBytes);
