@@ -1,8 +1,8 @@
 #include "devices/trace.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
-#include <cmath>
 #include <initializer_list>
 
 namespace quench {
@@ -51,7 +51,7 @@ OpCost cost_of(const MoeCombineArgs& a) {
 OpCost cost_of(const GatherRowsArgs& a) { return elementwise(a.num_rows * a.cols, 0); }
 // One addition per butterfly and output, then a dot product across the odd number of blocks.
 OpCost cost_of(const TransformArgs& a) {
-  const auto steps = static_cast<int64_t>(std::log2(static_cast<double>(a.cols / a.odd)));
+  const int64_t steps = std::countr_zero(static_cast<uint64_t>(a.cols / a.odd));
   return elementwise(a.rows * a.cols, a.permutation != nullptr ? 0 : steps + 2 * a.odd);
 }
 
