@@ -16,8 +16,8 @@
 namespace quench {
 namespace {
 
-// `columns` numbers to codes, their scale and the sums of 16 codes each. Returns the sum of the
-// codes' magnitudes.
+// `columns` numbers to codes, their scale and the sums of the codes. Returns the sum of the codes'
+// magnitudes.
 template <class V>
 int32_t quantize_block(const float* x, int64_t columns, int8_t* codes, float* scale,
                        int32_t* sums) {
@@ -36,8 +36,10 @@ int32_t quantize_block(const float* x, int64_t columns, int8_t* codes, float* sc
       sum = V::add32(sum, code);
       magnitudes = V::add32(magnitudes, V::abs32(code));
     }
-    sums[part / kSumColumns] = V::sum_lanes(sum);
+    sums[kSums / 2 + part / kSumColumns] = V::sum_lanes(sum);
   }
+  for (int64_t i = kSums / 2 + columns / kSumColumns; i < kSums; ++i) sums[i] = 0;
+  for (int64_t i = kSums / 2 - 1; i > 0; --i) sums[i] = sums[2 * i] + sums[2 * i + 1];
   return V::sum_lanes(magnitudes);
 }
 
@@ -54,7 +56,7 @@ void quantize_rows(const float* x, int64_t begin, int64_t end, const QuantizedIn
       const float* from = x + row * k + first;
       int8_t* codes = input.codes + row * k + first;
       float* scale = input.scales + row * input.x_blocks + b;
-      int32_t* sums = input.sums + (row * k + first) / kSumColumns;
+      int32_t* sums = input.sums + (row * input.x_blocks + b) * kSums;
       const int64_t magnitudes = quantize_block<V>(from, columns, codes, scale, sums);
       if (magnitudes <= 0 || magnitudes * kSpikeRatio >= 127 * columns) continue;
       // In integers, so that every level finds the same. The limit is for numbers that are none.
@@ -135,15 +137,13 @@ struct Unit {
 inline Unit unit_at(const GridLayout& layout, int64_t unit) {
   const int64_t first = unit * layout.unit;
   const int64_t rest = layout.columns - first;
-  return {first, rest < layout.unit ? rest : layout.unit, first % kXBlock == 0,
-          (first + layout.unit) % kXBlock == 0 || unit + 1 == layout.units};
+  return {first, rest < layout.unit ? rest : layout.unit, (unit & (layout.x_units - 1)) == 0,
+          ((unit + 1) & (layout.x_units - 1)) == 0 || unit + 1 == layout.units};
 }
 
-inline int32_t unit_sum(const Token& token, const Unit& unit) {
-  const int32_t* sums = token.sums + unit.first / kSumColumns;
-  int32_t sum = 0;
-  for (int64_t i = 0; i < unit.columns / kSumColumns; ++i) sum += sums[i];
-  return sum;
+// Of a token's input codes in unit `unit`, when x_units of them are under one activation scale.
+inline int32_t unit_sum(const Token& token, int64_t unit, int64_t x_units) {
+  return token.sums[(unit & -x_units) * (kSums / x_units) + x_units + (unit & (x_units - 1))];
 }
 
 template <class V, bool kWide>
@@ -254,7 +254,7 @@ struct FewSums {
     const bool has_min = layout.has_min();
     const int offset = sum_offset<V, C::kWide>(has_min, C::kZero);
     int32_t x_sums[kTokens];
-    for (int t = 0; t < kTokens; ++t) x_sums[t] = unit_sum(tokens[t], unit);
+    for (int t = 0; t < kTokens; ++t) x_sums[t] = unit_sum(tokens[t], number, layout.x_units);
     for (int v = 0; v < kVectors; ++v) {
       const typename V::F scale = rows.scale(v, number);
       const typename V::F min = has_min ? rows.min(v, number, scale) : V::zero();
@@ -430,9 +430,8 @@ void unpacked_tile(const UnpackedKind& kind, const Unpacked<V>& weights,
     do {
       int32_t x_sums[kTokens];
       for (int t = 0; t < kTokens; ++t) {
-        const int32_t* const x = tokens[t].sums + column / kSumColumns;
-        x_sums[t] = 0;
-        for (int64_t i = 0; i < unit / kSumColumns; ++i) x_sums[t] += x[i];
+        constexpr int64_t kUnits = kOneUnit ? 1 : kXBlock / kUnit;
+        x_sums[t] = unit_sum(tokens[t], kOneUnit ? x_block : column / kUnit, kUnits);
       }
       if (kind.has_min) {
         for (int t = 0; t < kTokens; ++t) {

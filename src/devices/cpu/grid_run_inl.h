@@ -28,7 +28,7 @@ inline Token token_at(const RowJob& job, int64_t row) {
   const int64_t from = job.args->rows != nullptr ? job.args->rows[row] : row;
   const QuantizedInput& input = job.input;
   return {input.codes + from * input.k, input.scales + from * input.x_blocks,
-          input.sums + from * (input.k / kSumColumns),
+          input.sums + from * input.x_blocks * kSums,
           input.spikes + from * input.x_blocks * kMaxSpikes, input.num_spikes[from]};
 }
 

@@ -25,7 +25,8 @@ constexpr int64_t kStripRows = 16;
 constexpr int64_t kBlock = 32;       // columns per block of codes
 constexpr int64_t kXBlock = 128;     // columns that share an activation scale
 constexpr int64_t kQuad = 4;         // columns of a quad
-constexpr int64_t kSumColumns = 16;  // columns whose input codes are summed: the smallest unit
+constexpr int64_t kSumColumns = 16;  // the smallest unit
+constexpr int64_t kSums = 16;        // of the input codes under an activation scale: QuantizedInput
 constexpr int64_t kLineBytes = 64;   // of a cache line, and of 16 rows x 4 bytes
 
 constexpr int64_t round_to_line(int64_t bytes) {
@@ -36,6 +37,7 @@ struct GridLayout {
   int64_t columns;  // k
   int64_t unit;     // columns under one weight scale and one activation scale: 16, 32, 64, 128
   int64_t units;    // the last may be shorter
+  int64_t x_units;  // units under one activation scale: 8, 4, 2, 1
   int scale_shift;  // 2^scale_shift units are under one of `scales`
   ScaleType scale_type;
   int64_t scale_bytes;  // of 16 rows
@@ -60,6 +62,7 @@ inline GridLayout grid_layout(const Format& format, int64_t k) {
   const int64_t group = grid.small_scales > 0 ? grid.small_scales : tile;
   layout.unit = group < kXBlock ? group : kXBlock;
   layout.units = (k + layout.unit - 1) / layout.unit;
+  layout.x_units = kXBlock / layout.unit;
   // Scales of small groups stand for a power of two of them, a row's for as many as there are.
   layout.scale_shift = format.tile_cols == 0 ? 62 : __builtin_ctzll(tile / layout.unit);
   layout.scale_type = grid.scale;
@@ -98,9 +101,11 @@ constexpr int64_t kMaxSpikes = kXBlock / kSpikeRatio;  // of 128 columns
 
 // What a kernel makes of its input, in the scratch memory of the team.
 struct QuantizedInput {
-  int8_t* codes;        // [rows, k]
-  float* scales;        // [rows, x_blocks] value = scale * code
-  int32_t* sums;        // [rows, k / 16] of the codes of 16 columns
+  int8_t* codes;  // [rows, k]
+  float* scales;  // [rows, x_blocks] value = scale * code
+  // [rows, x_blocks, kSums] sums of the codes of 128 columns: of all at 1, of halves at 2 and 3, of
+  // quarters at 4 to 7, of eighths at 8 to 15; so a unit of any size finds its own.
+  int32_t* sums;
   Spike* spikes;        // [rows, x_blocks * kMaxSpikes], each row's in ascending order
   int32_t* num_spikes;  // [rows]
   int64_t k;
@@ -110,7 +115,7 @@ struct QuantizedInput {
 inline int64_t quantized_input_bytes(int64_t rows, int64_t k) {
   const int64_t x_blocks = (k + kXBlock - 1) / kXBlock;
   return round_to_line(rows * k) + round_to_line(rows * x_blocks * 4) +
-         round_to_line(rows * (k / kSumColumns) * 4) +
+         rows * x_blocks * kSums * 4 +
          round_to_line(rows * x_blocks * kMaxSpikes * static_cast<int64_t>(sizeof(Spike))) +
          round_to_line(rows * 4);
 }
@@ -124,7 +129,7 @@ inline QuantizedInput quantized_input(std::byte* scratch, int64_t rows, int64_t 
   input.scales = reinterpret_cast<float*>(scratch);
   scratch += round_to_line(rows * input.x_blocks * 4);
   input.sums = reinterpret_cast<int32_t*>(scratch);
-  scratch += round_to_line(rows * (k / kSumColumns) * 4);
+  scratch += rows * input.x_blocks * kSums * 4;
   input.spikes = reinterpret_cast<Spike*>(scratch);
   scratch +=
       round_to_line(rows * input.x_blocks * kMaxSpikes * static_cast<int64_t>(sizeof(Spike)));
