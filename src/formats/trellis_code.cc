@@ -79,8 +79,8 @@ class Search {
     const float far = std::numeric_limits<float>::max() / 4;
     std::fill(cost_.begin(), cost_.end(), start < 0 ? 0.0f : far);
     if (start >= 0) cost_[static_cast<size_t>(start)] = 0.0f;
-    back_.resize(static_cast<size_t>(count * states_));
-    for (int i = 0; i < count; ++i) step((first + i) % kLength, back_.data() + i * states_);
+    back_.resize(back_index(count, 0));
+    for (int i = 0; i < count; ++i) step((first + i) % kLength, back_.data() + back_index(i, 0));
   }
 
   int best_state() const {
@@ -92,7 +92,7 @@ class Search {
   template <class Visit>
   void trace(int count, int state, Visit visit) const {
     for (int i = count - 1; i >= 0; --i) {
-      const int high = back_[static_cast<size_t>(i * states_ + state)];
+      const int high = back_[back_index(i, state)];
       const int window = high * states_ + state;
       visit(i, window);
       state = window >> code_.bits;
@@ -100,6 +100,11 @@ class Search {
   }
 
  private:
+  // Of `state` after the i-th step.
+  size_t back_index(int i, int state) const {
+    return static_cast<size_t>(i) * static_cast<size_t>(states_) + static_cast<size_t>(state);
+  }
+
   void step(int at, uint8_t* back) {
     const float target = targets_[row_of(at) * kTrellisCols + col_of(at)];
     const float weight = importance_ != nullptr ? importance_[col_of(at)] : 1.0f;

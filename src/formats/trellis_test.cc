@@ -43,7 +43,8 @@ std::vector<int8_t> decode_by_the_book(const TrellisCode& code, const std::byte*
           parity ^= (code.masks[q] >> p & 1) & bit(newest - p);
         index |= parity << q;
       }
-      levels[static_cast<size_t>(lane / 4 * 32 + 4 * m + lane % 4)] = code.levels[index];
+      const int at = lane / 4 * 32 + 4 * m + lane % 4;
+      levels[static_cast<size_t>(at)] = code.levels[index];
     }
   }
   return levels;

@@ -61,14 +61,14 @@ void put_pair(const float* first, const float* second, int signs, float scale, f
 
 // f16 scale; per 32: four indices, and a word of four times seven signs and a 4-bit scale.
 void decode_iq2_xxs(const Format&, const ConstPlanes& tile, int64_t, float* x, int64_t) {
-  static const PointSet<8> kPoints(kIq2XxsPoints, kLevels2);
+  static const PointSet<8> points(kIq2XxsPoints, kLevels2);
   const float d = scale_at(tile[0]);
   for (int g = 0; g < 8; ++g) {
     const std::byte* at = tile[0] + 2 + 8 * g;
     const auto word = load<uint32_t>(at + 4);
     const float scale = d * (0.5f + static_cast<float>(word >> 28)) * 0.25f;
     for (int i = 0; i < 4; ++i) {
-      put_signed(kPoints.at(byte_at(at, i)), 8, eight_signs(word >> (7 * i) & 127), scale,
+      put_signed(points.at(byte_at(at, i)), 8, eight_signs(word >> (7 * i) & 127), scale,
                  x + 32 * g + 8 * i);
     }
   }
@@ -76,37 +76,37 @@ void decode_iq2_xxs(const Format&, const ConstPlanes& tile, int64_t, float* x, i
 
 // f16 scale; 32 words of a 9-bit index and seven signs; 4-bit scales per 16.
 void decode_iq2_xs(const Format&, const ConstPlanes& tile, int64_t, float* x, int64_t) {
-  static const PointSet<8> kPoints(kIq2XsPoints, kLevels2);
+  static const PointSet<8> points(kIq2XsPoints, kLevels2);
   const float d = scale_at(tile[0]);
   for (int i = 0; i < 32; ++i) {
     const auto word = load<uint16_t>(tile[0] + 2 + 2 * i);
     const int small = byte_at(tile[0], 66 + i / 4) >> (i / 2 % 2 * 4) & 15;
     const float scale = d * (0.5f + static_cast<float>(small)) * 0.25f;
-    put_signed(kPoints.at(word & 511), 8, eight_signs(word >> 9), scale, x + 8 * i);
+    put_signed(points.at(word & 511), 8, eight_signs(word >> 9), scale, x + 8 * i);
   }
 }
 
 // f16 scale; 32 lower bytes of indices; 32 bytes of signs; 2 upper bits each; 4-bit scales per 16.
 void decode_iq2_s(const Format&, const ConstPlanes& tile, int64_t, float* x, int64_t) {
-  static const PointSet<8> kPoints(kIq2SPoints, kLevels2);
+  static const PointSet<8> points(kIq2SPoints, kLevels2);
   const float d = scale_at(tile[0]);
   for (int i = 0; i < 32; ++i) {
     const int high = byte_at(tile[0], 66 + i / 4) >> (i % 4 * 2) & 3;
     const int small = byte_at(tile[0], 74 + i / 4) >> (i / 2 % 2 * 4) & 15;
     const float scale = d * (0.5f + static_cast<float>(small)) * 0.25f;
-    put_signed(kPoints.at(byte_at(tile[0], 2 + i) | high << 8), 8, byte_at(tile[0], 34 + i), scale,
+    put_signed(points.at(byte_at(tile[0], 2 + i) | high << 8), 8, byte_at(tile[0], 34 + i), scale,
                x + 8 * i);
   }
 }
 
 // f16 scale; 64 indices; per 32 a word of four times seven signs and a 4-bit scale.
 void decode_iq3_xxs(const Format&, const ConstPlanes& tile, int64_t, float* x, int64_t) {
-  static const PointSet<4> kPoints(kIq3XxsPoints, kLevels3Xxs);
+  static const PointSet<4> points(kIq3XxsPoints, kLevels3Xxs);
   const float d = scale_at(tile[0]);
   for (int i = 0; i < 32; ++i) {
     const auto word = load<uint32_t>(tile[0] + 66 + i / 4 * 4);
     const float scale = d * (0.5f + static_cast<float>(word >> 28)) * 0.5f;
-    put_pair(kPoints.at(byte_at(tile[0], 2 + 2 * i)), kPoints.at(byte_at(tile[0], 3 + 2 * i)),
+    put_pair(points.at(byte_at(tile[0], 2 + 2 * i)), points.at(byte_at(tile[0], 3 + 2 * i)),
              eight_signs(word >> (i % 4 * 7) & 127), scale, x + 8 * i);
   }
 }
@@ -114,11 +114,11 @@ void decode_iq3_xxs(const Format&, const ConstPlanes& tile, int64_t, float* x, i
 // f16 scale; 64 lower bytes of indices; the upper bit of each; 32 bytes of signs; 4-bit scales per
 // 32.
 void decode_iq3_s(const Format&, const ConstPlanes& tile, int64_t, float* x, int64_t) {
-  static const PointSet<4> kPoints(kIq3SPoints, kLevels3S);
+  static const PointSet<4> points(kIq3SPoints, kLevels3S);
   const float d = scale_at(tile[0]);
   const auto point = [&](int i) {
     const int high = byte_at(tile[0], 66 + i / 8) >> (i % 8) & 1;
-    return kPoints.at(byte_at(tile[0], 2 + i) | high << 8);
+    return points.at(byte_at(tile[0], 2 + i) | high << 8);
   };
   for (int i = 0; i < 32; ++i) {
     const int small = byte_at(tile[0], 106 + i / 8) >> (i / 4 % 2 * 4) & 15;
