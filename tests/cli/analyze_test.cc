@@ -149,7 +149,7 @@ TEST_F(CliAnalyze, ComparesTwoModelsHere) {
   const Output chinese =
       quench({"compare",  model, model,     "--live", "--threads", "1",   "--prompt", "8",
               "--depth",  "4",   "--pairs", "2",      "--isa",     "ref", "--find",   "100",
-              "--budget", "2",   "--lang",  "zh",     "--html",    page});
+              "--budget", "20",  "--lang",  "zh",     "--html",    page});
   ASSERT_EQ(chinese.status, 0) << chinese.err;
   for (const char* words : {"轮流测量", "精确符号检验", "内核"})
     EXPECT_NE(chinese.out.find(words), std::string::npos) << words << "\n" << chinese.out;
