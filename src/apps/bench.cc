@@ -277,6 +277,9 @@ void add_grid_options(CLI::App& verb, BenchFlags& flags) {
       verb.add_option("--repetitions", grid.repetitions, "Counted runs of each; one more warms up"))
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  keep_option(
+      verb.add_flag("--predict", grid.predict,
+                    "Also predict each row from a few of the layers, run in turns with it"));
   keep_option(verb.add_option("--trace", grid.trace_path,
                               "Write a trace of one more run, for Perfetto (ui.perfetto.dev)"));
 }

@@ -65,6 +65,10 @@ Result<void> ceilings(const CeilingsFlags& flags) {
               measured.measure_s,
               age_s < 60 ? "" : fmt::format(" {} min ago (--measure: again)", age_s / 60).c_str());
   std::fputs(ceilings_table(measured).text(stdout_takes_style()).c_str(), stdout);
+  if (const std::string why = measured.disturbance(); !why.empty()) {
+    std::printf("! Disturbed: %s. These figures are kept for %lld minutes, not for a day.\n",
+                why.c_str(), static_cast<long long>(measured.keep_s() / 60));
+  }
   return {};
 }
 
@@ -77,7 +81,7 @@ void add_ceilings(CLI::App& app, Verb& chosen) {
   verb->footer(kCeilingsExamples);
   add_device_options(*verb, flags->device, flags->options);
   verb->add_flag("--measure", flags->measure,
-                 "Measure now, also where a result of the last 24 hours is kept");
+                 "Measure now, also where a result is kept (a day, a disturbed one some minutes)");
   verb->add_flag("--json", flags->json, "JSON instead of a table");
   verb->callback([flags, &chosen] { chosen = [flags] { return ceilings(*flags); }; });
 }

@@ -35,6 +35,7 @@ struct CompareFlags {
   LiveCompareOptions options;
   SessionOptions both;
   SideFlags side_a, side_b;
+  double find_percent = 0.0;
   std::vector<const CLI::Option*> live_only;
   std::string html_path;
   std::string lang = "en";
@@ -77,6 +78,7 @@ Result<Comparison> compare_here(const CompareFlags& flags) {
   QUENCH_TRY(options.a, session_of(flags.both, flags.a, flags.side_a));
   QUENCH_TRY(options.b, session_of(flags.both, flags.b, flags.side_b));
   options.alpha = flags.alpha;
+  options.find = flags.find_percent / 100.0;
   options.stop = &interrupt_flag();
   ProgressLine line(true);
   options.progress = [&](const std::string& stage, int64_t done, int64_t total) {
@@ -104,17 +106,18 @@ Result<void> compare(const CompareFlags& flags) {
   }
   QUENCH_TRY(const Comparison comparison,
              flags.live ? compare_here(flags) : compare_records(a, b, flags.alpha));
+  const Strings& strings = Strings::of(flags.lang);
   if (flags.output == "json") {
     print_json(comparison_json(comparison));
   } else if (flags.output == "csv") {
     std::fputs(comparison_table(comparison).csv().c_str(), stdout);
   } else if (flags.output == "md") {
-    std::fputs(comparison_table(comparison).markdown().c_str(), stdout);
+    std::fputs(comparison_table(comparison, strings).markdown().c_str(), stdout);
   } else {
-    std::fputs(comparison_text(comparison).c_str(), stdout);
+    std::fputs(comparison_text(comparison, strings).c_str(), stdout);
   }
   if (flags.html_path.empty()) return {};
-  const std::string page = compare_html(comparison_json(comparison), a, b, Strings::of(flags.lang));
+  const std::string page = compare_html(comparison_json(comparison), a, b, strings);
   QUENCH_TRY_VOID(write_file_atomic(flags.html_path, page));
   if (flags.output == "text") std::printf("\nReport: %s\n", flags.html_path.c_str());
   return {};
@@ -164,6 +167,9 @@ void add_live_options(CLI::App& verb, CompareFlags& flags) {
   of_live(verb.add_option("--pairs", options.pairs, "Pairs of runs, of each test"))
       ->check(CLI::Range(int64_t{1}, kMostPairs))
       ->capture_default_str();
+  of_live(verb.add_option("--find", flags.find_percent,
+                          "Then go on to the pairs that a difference of so many % needs"))
+      ->check(CLI::Range(0.1, 100.0));
   of_live(verb.add_option("--budget", options.budget_s,
                           "Seconds for measuring at most, once the models are loaded"))
       ->check(CLI::Range(0.1, 3600.0))
@@ -185,9 +191,8 @@ void add_compare(CLI::App& app, Verb& chosen) {
   verb->add_option("--alpha", flags->alpha, "Chance of calling a difference that is none")
       ->check(CLI::Range(1e-6, 0.5))
       ->capture_default_str();
-  auto* html =
-      verb->add_option("--html", flags->html_path, "Write a report with charts to this file, too");
-  verb->add_option("--lang", flags->lang, "Language of that report")
+  verb->add_option("--html", flags->html_path, "Write a report with charts to this file, too");
+  verb->add_option("--lang", flags->lang, "Language of the text and the report")
       ->check(CLI::IsMember(Strings::languages()))
       ->capture_default_str();
   for (const char* form : {"json", "csv", "md"}) {
@@ -195,10 +200,8 @@ void add_compare(CLI::App& app, Verb& chosen) {
         fmt::format("--{}", form), [flags, form] { flags->output = form; },
         fmt::format("The table as {}", form));
   }
-  auto* live =
-      verb->add_flag("--live", flags->live, "A and B are models: measure both here, in turns");
+  verb->add_flag("--live", flags->live, "A and B are models: measure both here, in turns");
   add_live_options(*verb, *flags);
-  html->excludes(live);
   verb->callback([flags, &chosen] {
     for (const CLI::Option* option : flags->live_only) {
       if (!flags->live && option->count() > 0)

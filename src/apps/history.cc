@@ -102,17 +102,28 @@ Table score_table(const std::vector<Score>& scores) {
                    {"high_s", "to"},
                    {"measured_s", "measured ms"},
                    {"error", "off by %"},
+                   {"expected_s", "expected ms"},
+                   {"model_error", "model %"},
+                   {"machine_error", "machine %"},
+                   {"others_share", "others %"},
                    {"inside", "inside", Align::kLeft}};
   for (const Score& score : scores) {
-    table.rows.push_back({text_cell(score.time), text_cell(score.prediction_time),
-                          text_cell(score.model), text_cell(score.format), text_cell(score.task),
-                          text_cell(score.metric), number_cell(score.tokens, 0),
-                          number_cell(score.predicted, 2, 1e3), number_cell(score.low, 2, 1e3),
-                          number_cell(score.high, 2, 1e3), number_cell(score.measured, 2, 1e3),
-                          number_cell(score.error(), 1, 100.0),
-                          text_cell(score.is_inside() ? "yes" : "no")});
+    table.rows.push_back(
+        {text_cell(score.time), text_cell(score.prediction_time), text_cell(score.model),
+         text_cell(score.format), text_cell(score.task), text_cell(score.metric),
+         number_cell(score.tokens, 0), number_cell(score.predicted, 2, 1e3),
+         number_cell(score.low, 2, 1e3), number_cell(score.high, 2, 1e3),
+         number_cell(score.measured, 2, 1e3), number_cell(score.error(), 1, 100.0),
+         number_cell(score.expected, 2, 1e3), number_cell(score.model_error(), 1, 100.0),
+         number_cell(score.machine_error(), 1, 100.0), number_cell(score.others_share, 0, 100.0),
+         text_cell(score.is_inside() ? "yes" : "no")});
   }
   return table;
+}
+
+// Null where no score has it.
+Json number_of(const ScoreSummary& summary, double value) {
+  return summary.model_count > 0 ? Json(value) : Json();
 }
 
 Result<void> list_predictions(const HistoryFlags& flags) {
@@ -127,7 +138,10 @@ Result<void> list_predictions(const HistoryFlags& flags) {
                          {"count", one.count},
                          {"mean_error", one.mean_error},
                          {"bias", one.bias},
-                         {"inside_share", one.inside_share}});
+                         {"inside_share", one.inside_share},
+                         {"model_count", one.model_count},
+                         {"mean_model_error", number_of(one, one.mean_model_error)},
+                         {"model_bias", number_of(one, one.model_bias)}});
     print_json({{"schema", "quench.scores/1"},
                 {"scores", score_table(scores).json()},
                 {"summary", std::move(summary)},
@@ -144,6 +158,12 @@ Result<void> list_predictions(const HistoryFlags& flags) {
         "%s: %lld scores, mean error %.1f %%, bias %+.1f %%, %.0f %% inside the 90 %% interval\n",
         one.metric.c_str(), static_cast<long long>(one.count), 100.0 * one.mean_error,
         100.0 * one.bias, 100.0 * one.inside_share);
+    if (one.model_count == 0) continue;
+    std::printf(
+        "  %lld of them by what the machine reached beside the measurement: mean error %.1f %%, "
+        "bias %+.1f %%\n",
+        static_cast<long long>(one.model_count), 100.0 * one.mean_model_error,
+        100.0 * one.model_bias);
   }
   if (unscored > 0)
     std::printf("%lld predictions wait for a measurement.\n", static_cast<long long>(unscored));

@@ -10,6 +10,7 @@
 #include "apps/options.h"
 #include "apps/verbs.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "measure/machine.h"
 #include "measure/published.h"
 #include "measure/report/table.h"

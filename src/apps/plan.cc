@@ -103,7 +103,7 @@ Result<Place> place_here(const PlanFlags& flags, const Predictor& predictor,
   place.setup.prompt_tokens = flags.prompt_tokens;
   place.setup.output_tokens = flags.output_tokens;
   place.setup.batch = flags.batch;
-  QUENCH_TRY(place.predict, predict_here(options, ceilings));
+  QUENCH_TRY(place.predict, predict_here(options, ceilings, place.setup));
   place.key =
       prediction_key(measured_model(model->files.name, model->plan, ""), model->device->isa(),
                      model->device->num_workers(), static_cast<int64_t>(flags.batch));

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <sstream>
 #include <utility>
 
 #include "base/atomic_file.h"
@@ -64,6 +66,13 @@ Result<std::string> read_file(const std::string& path) {
   }
   text.resize(done);
   return text;
+}
+
+std::string read_proc(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
 }
 
 Result<void> write_file_atomic(const std::string& path, std::string_view bytes) {

@@ -13,6 +13,8 @@ namespace quench {
 
 // The whole file as bytes. For files of some megabytes; weights are mapped.
 Result<std::string> read_file(const std::string& path);
+// A file in /proc or /sys: they have no length, so read_file() does not serve. Empty: not there.
+std::string read_proc(const std::string& path);
 
 // Writes `path` so that at every moment either the old or the complete new file is there.
 Result<void> write_file_atomic(const std::string& path, std::string_view bytes);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/file.h"
 #include "base/sha256.h"
 #include "base/topology.h"
 #include "base/version.h"

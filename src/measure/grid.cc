@@ -7,6 +7,7 @@
 #include "devices/trace.h"
 #include "measure/bench_record.h"
 #include "measure/run_limits.h"
+#include "measure/slice.h"
 #include "plan/trace_file.h"
 
 namespace quench {
@@ -43,6 +44,20 @@ Result<void> trace_rows(const Session& session, GridRunner& runner, const SpeedG
   session.device().set_trace(nullptr);
   return write_trace(path, trace, grid.ceilings, session.plan().read_bytes_per_token);
 }
+
+// A slice takes a share of the model's time: repeated for about as long, it meets as much of what
+// others do meanwhile. Tokens per second of the whole model.
+double expected_tok_s(ModelSlice& slice, const GridRow& row, int64_t num_layers) {
+  const int64_t repeats = std::max<int64_t>(num_layers / slice.num_layers() / 2, 1);
+  double sum_s = 0.0;
+  for (int64_t i = 0; i < repeats; ++i) sum_s += slice.run(row).total_s(num_layers);
+  const double passes = row.is_prefill ? 1.0 : static_cast<double>(row.tokens);
+  return static_cast<double>(row.tokens * row.batch) * static_cast<double>(repeats) /
+         (passes * std::max(sum_s, 1e-9));
+}
+
+// Ceilings in turns with the rows: so many rounds before each repetition.
+constexpr int64_t kCeilingRoundsInTurns = 2;
 
 void describe(const Session& session, SpeedGrid& grid) {
   const Plan& plan = session.plan();
@@ -108,6 +123,12 @@ Result<SpeedGrid> run_grid(GridOptions options) {
   grid.format = !options.session.recipe_path.empty() ? options.session.recipe_path
                 : options.session.format.empty()     ? "as stored"
                                                      : options.session.format;
+  std::unique_ptr<ModelSlice> slice;
+  if (options.predict) {
+    report("loading a slice of it", 0, 1);
+    QUENCH_TRY(slice,
+               ModelSlice::open(options.session, session->plan(), longest, goal.max_batch_size));
+  }
   report("measuring the machine", 0, 1);
   QUENCH_TRY(grid.ceilings, cached_ceilings(session->device(), true));
   for (GridRow& row : grid.rows) runner.set_limit(grid.ceilings, row);
@@ -116,16 +137,29 @@ Result<SpeedGrid> run_grid(GridOptions options) {
   const MachineReading begin = reader.read();
   Telemetry telemetry;
   for (int64_t repetition = -1; repetition < options.repetitions; ++repetition) {
+    if (slice != nullptr) {
+      QUENCH_TRY(const Ceilings now, measure_ceilings(session->device(), kCeilingRoundsInTurns));
+      raise_ceilings(now, grid.ceilings);
+    }
     for (int64_t i = 0; i < num_rows; ++i) {
       if (options.stop != nullptr && options.stop->load(std::memory_order_relaxed))
         return fail(ErrorCode::kCancelled, "Stopped by Ctrl-C.");
       report("measuring the model", (repetition + 1) * num_rows + i,
              (options.repetitions + 1) * num_rows);
       GridRow& row = grid.rows[static_cast<size_t>(i)];
+      double expected = 0.0;
+      const bool is_slice_first = repetition % 2 == 0;
+      auto ask_slice = [&] { expected = expected_tok_s(*slice, row, grid.num_layers); };
+      if (slice != nullptr && is_slice_first) ask_slice();
       const double elapsed_s = runner.run(row);
+      if (slice != nullptr && !is_slice_first) ask_slice();
       if (repetition < 0) continue;  // the first touches memory and caches, and does not count
       row.tok_s.push_back(static_cast<double>(row.tokens * row.batch) / elapsed_s);
+      if (slice != nullptr) row.expected_tok_s.push_back(expected);
     }
+  }
+  if (slice != nullptr) {
+    for (GridRow& row : grid.rows) runner.set_limit(grid.ceilings, row);
   }
   telemetry.stop();
   grid.state = machine_state(telemetry.samples(), begin, reader.read());
@@ -160,6 +194,8 @@ Json grid_json(const SpeedGrid& grid, const std::string& time) {
                     {"best_tok_s", row.best_tok_s()},
                     {"limit_tok_s", row.limit_tok_s},
                     {"limit_share", row.median_tok_s() / row.limit_tok_s},
+                    {"expected_tok_s", row.expected_tok_s},
+                    {"expected_error", or_null(row.expected_error())},
                     {"bound", row.bound},
                     {"read_bytes_per_token", row.read_bytes_per_token}});
     for (const double value : row.tok_s) speeds[row.is_prefill ? 1 : 0].push_back(value);

@@ -23,7 +23,10 @@ struct GridOptions {
   std::vector<int64_t> depths = {0};   // tokens in the cache before; filled in, not computed
   std::vector<int64_t> batches = {1};  // sequences side by side
   int64_t repetitions = 5;
-  uint64_t seed = 0;       // of the token ids
+  uint64_t seed = 0;  // of the token ids
+  // Each row is also predicted, from a slice of the model and from the ceilings, both measured in
+  // turns with it.
+  bool predict = false;
   std::string trace_path;  // a trace of one more run of each row, which is not counted; or empty
   std::string label;
   const std::atomic<bool>* stop = nullptr;
@@ -45,7 +48,7 @@ struct SpeedGrid {
   int64_t weights_bytes = 0;
   int64_t step_tokens = 0;  // prompts are run in pieces of this many tokens
   double load_s = 0.0;
-  Ceilings ceilings;   // measured right before the rows
+  Ceilings ceilings;   // measured right before the rows; with `predict` in turns with them
   MachineState state;  // while the rows were measured
   std::vector<GridRow> rows;
   std::vector<Problem> problems;

@@ -13,6 +13,13 @@ namespace quench {
 double GridRow::median_tok_s() const { return median(tok_s); }
 double GridRow::best_tok_s() const { return *std::max_element(tok_s.begin(), tok_s.end()); }
 
+std::optional<double> GridRow::expected_error() const {
+  if (expected_tok_s.empty() || expected_tok_s.size() != tok_s.size()) return std::nullopt;
+  std::vector<double> errors;
+  for (size_t i = 0; i < tok_s.size(); ++i) errors.push_back(tok_s[i] / expected_tok_s[i] - 1.0);
+  return median(errors);
+}
+
 double GridRunner::run(const GridRow& row) {
   std::vector<SequenceState> states(static_cast<size_t>(row.batch));
   const int64_t length = row.depth + row.tokens;

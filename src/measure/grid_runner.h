@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -18,13 +19,16 @@ struct GridRow {
   int64_t tokens = 0;  // of each sequence
   int64_t depth = 0;
   int64_t batch = 1;
-  std::vector<double> tok_s;          // one per repetition, of all sequences together
-  double read_bytes_per_token = 0.0;  // weights and cache, over all tokens of the row
+  std::vector<double> tok_s;           // one per repetition, of all sequences together
+  std::vector<double> expected_tok_s;  // what a slice said in turns with each; empty: not asked
+  double read_bytes_per_token = 0.0;   // weights and cache, over all tokens of the row
   double limit_tok_s = 0.0;
   const char* bound = "";  // what limits most of the time: "memory" or "compute"
 
   double median_tok_s() const;
   double best_tok_s() const;
+  // Expected over measured time less 1, the median over the repetitions; null: not asked.
+  std::optional<double> expected_error() const;
 };
 
 class GridRunner {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <iterator>
 #include <sstream>
 
 #include "base/file.h"
@@ -45,7 +46,17 @@ CREATE TABLE IF NOT EXISTS score (
 PRAGMA user_version = 1;
 COMMIT;
 )";
-constexpr int64_t kVersion = 1;
+// Version 2: what a score says beside the error.
+constexpr const char* kScoreParts = R"(
+BEGIN IMMEDIATE;
+ALTER TABLE score ADD COLUMN expected REAL;
+ALTER TABLE score ADD COLUMN others_share REAL;
+PRAGMA user_version = 2;
+COMMIT;
+)";
+// What brings a file from version i to i + 1.
+constexpr const char* kUpgrades[] = {kPredictionTables, kScoreParts};
+constexpr int64_t kVersion = std::size(kUpgrades);
 
 // The string at a path of keys; empty where there is none.
 std::string string_at(const Json& json, std::initializer_list<const char*> keys) {
@@ -154,17 +165,22 @@ Result<std::unique_ptr<History>> History::open(const std::string& path) {
 
 // Files of earlier versions get what they lack; what is in them stays as it is.
 Result<void> History::upgrade() const {
-  QUENCH_TRY(const int64_t version, ask("PRAGMA user_version"));
-  if (version == kVersion) return {};
+  QUENCH_TRY(int64_t version, ask("PRAGMA user_version"));
   if (version > kVersion) {
     return fail(ErrorCode::kInvalidFile,
                 "{}: this history has version {}, a newer quench has written it; this one knows "
                 "versions up to {}.",
                 path_, version, kVersion);
   }
-  const auto done = exec(kPredictionTables);
-  if (!done) sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
-  return done;
+  while (version < kVersion) {
+    const auto done = exec(kUpgrades[version]);
+    if (!done) sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+    const int64_t before = version;
+    // Another process may have been quicker; then its work is found, and ours has failed.
+    QUENCH_TRY(version, ask("PRAGMA user_version"));
+    if (version == before) return done;
+  }
+  return {};
 }
 
 // Of another machine: only read, and nothing is written beside it. Where a log lies beside it, that

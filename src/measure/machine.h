@@ -25,8 +25,6 @@ std::optional<int64_t> anonymous_memory_bytes();
 // The number in a line such as "RssAnon:   1234 kB" of a file in /proc, in bytes.
 std::optional<int64_t> find_kilobytes(const std::string& text, const std::string& key);
 
-// A file in /proc or /sys: they have no length, so read_file() does not serve. Empty: not there.
-std::string read_proc(const std::string& path);
 std::string first_line(const std::string& text);
 // The whole number that a text begins with.
 std::optional<int64_t> leading_number(const std::string& text);

@@ -19,10 +19,17 @@ std::vector<ScoreSummary> summarize_scores(const std::vector<Score>& scores) {
       summary.mean_error += std::fabs(score.error());
       summary.bias += score.error();
       summary.inside_share += score.is_inside() ? 1.0 : 0.0;
+      const auto model_error = score.model_error();
+      if (!model_error) continue;
+      ++summary.model_count;
+      summary.mean_model_error += std::fabs(*model_error);
+      summary.model_bias += *model_error;
     }
     if (summary.count == 0) continue;
     const auto n = static_cast<double>(summary.count);
     for (double* sum : {&summary.mean_error, &summary.bias, &summary.inside_share}) *sum /= n;
+    const auto with_model = static_cast<double>(std::max<int64_t>(summary.model_count, 1));
+    for (double* sum : {&summary.mean_model_error, &summary.model_bias}) *sum /= with_model;
     summaries.push_back(summary);
   }
   return summaries;
@@ -67,14 +74,17 @@ Result<void> History::keep_scores(const std::vector<Score>& scores) {
     Statement insert(db_,
                      "INSERT OR REPLACE INTO score (prediction_id, measurement_id, task, metric, "
                      "time, prediction_time, model, format, machine, tokens, predicted, low, high, "
-                     "measured) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
+                     "measured, expected, others_share) "
+                     "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
     int at = 0;
     for (const std::string* text :
          {&score.prediction_id, &score.measurement_id, &score.task, &score.metric, &score.time,
           &score.prediction_time, &score.model, &score.format, &score.machine})
       insert.bind(++at, *text);
-    for (const double number :
-         {score.tokens, score.predicted, score.low, score.high, score.measured})
+    for (const std::optional<double> number :
+         {std::optional(score.tokens), std::optional(score.predicted), std::optional(score.low),
+          std::optional(score.high), std::optional(score.measured), score.expected,
+          score.others_share})
       insert.bind(++at, number);
     insert.step();
     if (!insert.is_done()) return tl::unexpected(error_now("write"));
@@ -88,7 +98,7 @@ Result<std::vector<Score>> History::scores(const HistoryFilter& filter) const {
   const Where where(usable);
   std::string sql =
       "SELECT prediction_id, measurement_id, task, metric, time, prediction_time, model, format, "
-      "machine, tokens, predicted, low, high, measured FROM score" +
+      "machine, tokens, predicted, low, high, measured, expected, others_share FROM score" +
       where.sql + " ORDER BY time DESC, measurement_id, task, metric";
   if (filter.limit > 0) sql += fmt::format(" LIMIT {}", filter.limit);
   Statement select(db_, sql);
@@ -98,7 +108,8 @@ Result<std::vector<Score>> History::scores(const HistoryFilter& filter) const {
     auto number = [&](int column) { return select.number(column).value_or(0.0); };
     scores.push_back({select.text(0), select.text(1), select.text(2), select.text(3),
                       select.text(4), select.text(5), select.text(6), select.text(7),
-                      select.text(8), number(9), number(10), number(11), number(12), number(13)});
+                      select.text(8), number(9), number(10), number(11), number(12), number(13),
+                      select.number(14), select.number(15)});
   }
   if (!select.is_done()) return tl::unexpected(error_now("read"));
   std::reverse(scores.begin(), scores.end());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,8 +30,19 @@ struct Score {
   double tokens = 0.0;  // of the prompt; of tpot_s: in the cache, at the mean
   double predicted = 0.0, low = 0.0, high = 0.0;
   double measured = 0.0;
+  // What the same model of time says with what the machine reached in turns with the measurement
+  // (measure/slice.h); null: it was not measured so.
+  std::optional<double> expected;
+  std::optional<double> others_share;  // of the processors' time meanwhile, stolen time included
 
   double error() const { return predicted / measured - 1.0; }
+  // The error's two parts: (1 + model) (1 + machine) = 1 + error.
+  std::optional<double> model_error() const {
+    return expected ? std::optional(*expected / measured - 1.0) : std::nullopt;
+  }
+  std::optional<double> machine_error() const {
+    return expected ? std::optional(predicted / *expected - 1.0) : std::nullopt;
+  }
   bool is_inside() const { return measured >= low && measured <= high; }
 };
 
@@ -41,6 +53,10 @@ struct ScoreSummary {
   double mean_error = 0.0;    // of the errors' sizes, a share
   double bias = 0.0;          // mean of the errors: above 0, predicted too slow
   double inside_share = 0.0;  // 0.9 is what the intervals promise
+  // Of those with `expected`: without what the machine did between saying and measuring.
+  int64_t model_count = 0;
+  double mean_model_error = 0.0;
+  double model_bias = 0.0;
 };
 std::vector<ScoreSummary> summarize_scores(const std::vector<Score>& scores);
 

@@ -28,7 +28,9 @@ Score score_of(const std::string& measurement, const std::string& metric, double
           0.010,
           0.009,
           0.012,
-          measured};
+          measured,
+          0.011,
+          0.25};
 }
 
 class PredictionsTest : public HistoryFixture {
@@ -91,10 +93,17 @@ TEST_F(PredictionsTest, ScoresAreKeptOnceListedAndSummedUp) {
   EXPECT_EQ(summaries[0].metric, "ttft_s");
   EXPECT_NEAR(summaries[0].bias, 0.25, 1e-12);  // 10 ms said, 8 measured
   EXPECT_EQ(summaries[0].inside_share, 0.0);
+  EXPECT_EQ(summaries[0].model_count, 1);
+  EXPECT_NEAR(summaries[0].model_bias, 0.375, 1e-12);  // 11 ms by the machine of that minute
   EXPECT_EQ(summaries[1].count, 2);
   EXPECT_NEAR(summaries[1].mean_error, 0.25, 1e-12);  // 0 and -0.5
   EXPECT_NEAR(summaries[1].bias, -0.25, 1e-12);
   EXPECT_EQ(summaries[1].inside_share, 0.5);
+  EXPECT_NEAR(summaries[1].mean_model_error, (0.1 + 0.45) / 2.0, 1e-12);
+  const Score& slow = kept->at(0).measured > 0.015 ? kept->at(0) : kept->at(1);
+  EXPECT_EQ(slow.others_share, 0.25);
+  EXPECT_NEAR((1.0 + *slow.model_error()) * (1.0 + *slow.machine_error()), 1.0 + slow.error(),
+              1e-12);
 }
 
 // A history as it was written before there were predictions.
@@ -123,6 +132,23 @@ TEST_F(PredictionsTest, AnOldHistoryIsUpgradedWithWhatIsInIt) {
     EXPECT_EQ(history->scores({})->size(), 1u);
     EXPECT_TRUE(history->check());
   }
+}
+
+// Version 1 had scores without their parts.
+TEST_F(PredictionsTest, ScoresOfVersion1StayWithoutTheirParts) {
+  ASSERT_TRUE(open()->keep_scores({score_of("m1", "tpot_s", 0.01)}));
+  exec("ALTER TABLE score DROP COLUMN expected");
+  exec("ALTER TABLE score DROP COLUMN others_share");
+  exec("PRAGMA user_version = 1");
+  const auto history = open();
+  const auto kept = history->scores({});
+  ASSERT_TRUE(kept) << kept.error().message;
+  ASSERT_EQ(kept->size(), 1u);
+  EXPECT_FALSE(kept->front().expected);
+  EXPECT_FALSE(kept->front().model_error());
+  EXPECT_EQ(summarize_scores(*kept).front().model_count, 0);
+  ASSERT_TRUE(history->keep_scores({score_of("m2", "tpot_s", 0.01)}));
+  EXPECT_EQ(history->scores({})->size(), 2u);
 }
 
 TEST_F(PredictionsTest, ANewerHistoryIsLeftAsItIs) {

@@ -62,6 +62,26 @@ double median_coverage(int64_t n, int64_t rank) {
   return 1.0 - 2.0 * below;
 }
 
+double sign_test(int64_t n, int64_t on_one_side) {
+  const int64_t more = std::max(on_one_side, n - on_one_side);
+  // The interval from the r-th to the (n + 1 - r)-th value leaves out a median on which at least
+  // n + 1 - r lie to one side.
+  return 2 * more > n ? 1.0 - median_coverage(n, n + 1 - more) : 1.0;
+}
+
+std::vector<double> holm_adjusted(std::span<const double> p) {
+  std::vector<size_t> order(p.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] < p[b]; });
+  std::vector<double> adjusted(p.size());
+  double largest = 0.0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    largest = std::max(largest, p[order[i]] * static_cast<double>(order.size() - i));
+    adjusted[order[i]] = std::min(largest, 1.0);
+  }
+  return adjusted;
+}
+
 MedianInterval median_interval(std::span<const double> values, double wanted) {
   const std::vector<double> order = sorted(values);
   const auto n = static_cast<int64_t>(order.size());

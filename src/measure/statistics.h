@@ -33,6 +33,11 @@ MedianInterval median_interval(std::span<const double> values, double wanted = 0
 // P(the r-th smallest of n <= median <= the r-th largest) = 1 - 2 P(Binomial(n, 1/2) < r), exact
 // for continuous distributions (David, Nagaraja, "Order Statistics", 3rd edition, section 7.1).
 double median_coverage(int64_t n, int64_t rank);
+// Two-sided p of so many values on one side of a supposed median, of n that are not equal to it.
+double sign_test(int64_t n, int64_t on_one_side);
+// Holm's step-down correction ("A simple sequentially rejective multiple test procedure", 1979):
+// calling what has an adjusted p of at most alpha calls anything wrongly with at most alpha.
+std::vector<double> holm_adjusted(std::span<const double> p);
 
 // 0.6745 (x - median) / MAD (Iglewicz, Hoaglin, "How to Detect and Handle Outliers", 1993). Where
 // the MAD is 0, (x - median) / (1.253314 mean absolute deviation) takes its place; where that is 0

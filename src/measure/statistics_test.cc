@@ -160,5 +160,19 @@ TEST(Statistics, Autocorrelation) {
   EXPECT_EQ(lag1_autocorrelation(std::vector<double>{2.0, 2.0, 2.0}), 0.0);
 }
 
+TEST(Statistics, SignTestAndHolm) {
+  EXPECT_NEAR(sign_test(8, 8), 2.0 / 256.0, 1e-12);
+  EXPECT_NEAR(sign_test(8, 0), 2.0 / 256.0, 1e-12);
+  EXPECT_NEAR(sign_test(8, 7), 2.0 * 9.0 / 256.0, 1e-12);
+  EXPECT_EQ(sign_test(8, 4), 1.0);
+  EXPECT_EQ(sign_test(0, 0), 1.0);
+  // The smallest counts for all of them, no later one for less than an earlier one.
+  const std::vector<double> adjusted = holm_adjusted(std::vector<double>{0.04, 0.01, 0.03, 0.9});
+  const double wanted[] = {0.09, 0.04, 0.09, 0.9};
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(adjusted[i], wanted[i], 1e-12) << i;
+  EXPECT_EQ(holm_adjusted(std::vector<double>{0.8, 0.7})[0], 1.0);
+  EXPECT_TRUE(holm_adjusted({}).empty());
+}
+
 }  // namespace
 }  // namespace quench

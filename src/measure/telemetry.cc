@@ -1,7 +1,5 @@
 #include "measure/telemetry.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -9,6 +7,8 @@
 #include <sstream>
 
 #include "base/clock.h"
+#include "base/cpu_times.h"
+#include "base/file.h"
 #include "measure/machine.h"
 #include "measure/statistics.h"
 
@@ -19,8 +19,6 @@ namespace fs = std::filesystem;
 
 // Readings between two with the slow ones: once a second.
 constexpr size_t kSlowEvery = 10;
-
-double tick_s() { return 1.0 / static_cast<double>(::sysconf(_SC_CLK_TCK)); }
 
 // Files of a directory whose name begins so; none where there is no such directory.
 std::vector<std::string> entries(const std::string& dir, const std::string& prefix) {
@@ -43,30 +41,15 @@ std::optional<int64_t> value_of(const std::string& text, const std::string& key)
   return at == std::string::npos ? std::nullopt : leading_number(text.substr(at + key.size() + 1));
 }
 
-// proc(5): cpu user nice system idle iowait irq softirq steal; guest time is part of user.
-void read_cpu_times(const std::string& stat, MachineReading& reading) {
-  std::istringstream line(stat);
-  std::string name;
-  line >> name;
-  double ticks[8] = {};
-  for (double& value : ticks) line >> value;
-  reading.busy_s = (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) * tick_s();
-  reading.steal_s = ticks[7] * tick_s();
-  reading.total_s = reading.busy_s + reading.steal_s + (ticks[3] + ticks[4]) * tick_s();
-}
-
-// proc(5), pid/stat: fields 12, 14 and 15, counted from 1; the second may hold spaces.
-void read_own_times(const std::string& stat, MachineReading& reading) {
+// proc(5), pid/stat: field 12, counted from 1; the second may hold spaces.
+std::optional<int64_t> major_faults_of(const std::string& stat) {
   const size_t end = stat.rfind(')');
-  if (end == std::string::npos) return;
+  if (end == std::string::npos) return std::nullopt;
   std::istringstream fields(stat.substr(end + 1));
   std::string skipped;
   for (int i = 3; i < 12; ++i) fields >> skipped;
-  int64_t major_faults = 0, children = 0;
-  double user = 0.0, system = 0.0;
-  if (!(fields >> major_faults >> children >> user >> system)) return;
-  reading.own_s = (user + system) * tick_s();
-  reading.major_faults = major_faults;
+  int64_t major_faults = 0;
+  return fields >> major_faults ? std::optional(major_faults) : std::nullopt;
 }
 
 std::optional<double> mean_clock_ghz(const std::string& root) {
@@ -168,8 +151,13 @@ void MachineReader::read_slow(MachineReading& reading) const {
 MachineReading MachineReader::read(bool with_slow) {
   MachineReading reading;
   reading.time_s = now_s();
-  read_cpu_times(read_proc(root_ + "/proc/stat"), reading);
-  read_own_times(read_proc(process_ + "/stat"), reading);
+  const std::string process_stat = read_proc(process_ + "/stat");
+  const CpuTimes times = parse_cpu_times(read_proc(root_ + "/proc/stat"), process_stat);
+  reading.busy_s = times.busy_s;
+  reading.steal_s = times.steal_s;
+  reading.total_s = times.total_s;
+  reading.own_s = times.own_s;
+  reading.major_faults = major_faults_of(process_stat);
   reading.memory_bytes = find_kilobytes(read_proc(process_ + "/status"), "RssAnon");
   const std::string memory = read_proc(root_ + "/proc/meminfo");
   const auto total = find_kilobytes(memory, "MemTotal");

@@ -10,6 +10,7 @@
 #include "base/cgroup.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/cpu_times.h"
 #include "base/cpuinfo.h"
 #include "base/topology.h"
 
@@ -17,13 +18,19 @@ namespace quench {
 namespace {
 
 // A second or two on a quiet machine; on one so busy that it would take much longer, fewer rounds.
-constexpr int64_t kRounds = 15;
 constexpr int64_t kFewestRounds = 3;
 constexpr double kPatience_s = 4.0;
 constexpr int64_t kStreams[] = {1, 2, 4, 8, 16};
 constexpr int64_t kPrefetch[] = {0, 2048};
 constexpr int64_t kPeakRounds = 300000;      // about a millisecond
 constexpr int64_t kUnit = 16 * kProbeGrain;  // what every number of streams divides
+// What others may take, and how far the median may be under the best, before the figures are those
+// of the minute and not of the machine. Quiet machines show 1 to 3 % of others and a median within
+// 10 %.
+constexpr double kOthersShare = 0.1;
+constexpr double kSteadyShare = 0.8;
+constexpr int64_t kQuietAge_s = 24 * 3600;
+constexpr int64_t kDisturbedAge_s = 5 * 60;
 // Where the machine does not say.
 constexpr int64_t kDefaultL2Bytes = int64_t{512} << 10;
 constexpr int64_t kDefaultL3Bytes = int64_t{16} << 20;
@@ -38,10 +45,12 @@ struct Slot {
 
 class Meter {
  public:
-  explicit Meter(Device& device) : device_(device), probes_(device.probes()) {}
+  Meter(Device& device, int64_t rounds)
+      : device_(device), probes_(device.probes()), rounds_(rounds) {}
 
   Result<Ceilings> measure() {
     const double start_s = now_s();
+    const CpuTimes before = read_cpu_times();
     QUENCH_TRY_VOID(prepare());
     std::vector<std::vector<Slot>> reads;
     for (const Level& level : levels_) reads.push_back(read_slots(level));
@@ -49,7 +58,7 @@ class Meter {
     Slot bf16 = peak_slot(probes_.bf16);
     Slot int8 = peak_slot(probes_.int8);
     Slot narrow = peak_slot(probes_.int8_narrow);
-    for (int64_t round = 0; round < kRounds; ++round) {
+    for (int64_t round = 0; round < rounds_; ++round) {
       if (round >= kFewestRounds && now_s() - start_s > kPatience_s) break;
       for (std::vector<Slot>& slots : reads) {
         for (Slot& slot : slots) run(slot);
@@ -68,6 +77,7 @@ class Meter {
     result.bf16_gflop_s = better(rate(bf16), result.f32_gflop_s);
     result.int8_gop_s = better(better(rate(int8), rate(narrow)), result.f32_gflop_s);
     result.measure_s = now_s() - start_s;
+    result.others_share = others_share(before, read_cpu_times());
     return result;
   }
 
@@ -200,6 +210,7 @@ class Meter {
 
   Device& device_;
   const Probes& probes_;
+  const int64_t rounds_;
   std::vector<Level> levels_;
   Buffer buffer_;
   int64_t stride_bytes_ = 0;
@@ -228,6 +239,21 @@ const Rate& Ceilings::peak(Arithmetic arithmetic) const {
   QUENCH_CHECK(false, "no such arithmetic: {}", static_cast<int>(arithmetic));
 }
 
-Result<Ceilings> measure_ceilings(Device& device) { return Meter(device).measure(); }
+std::string Ceilings::disturbance() const {
+  if (others_share && *others_share > kOthersShare)
+    return fmt::format("others took {:.0f} % of the processors' time", 100.0 * *others_share);
+  const Rate& memory = read.back().read_gb_s;
+  if (memory.median < kSteadyShare * memory.best) {
+    return fmt::format("reading memory went from {:.0f} GB/s at best down to {:.0f} at the median",
+                       memory.best, memory.median);
+  }
+  return "";
+}
+
+int64_t Ceilings::keep_s() const { return disturbance().empty() ? kQuietAge_s : kDisturbedAge_s; }
+
+Result<Ceilings> measure_ceilings(Device& device, int64_t rounds) {
+  return Meter(device, rounds).measure();
+}
 
 }  // namespace quench

@@ -36,7 +36,9 @@ struct Ceilings {
   std::optional<double> quota_cpus;  // of the control groups
 
   int64_t unix_time_s = 0;
-  double measure_s = 0.0;         // how long it took
+  double measure_s = 0.0;  // how long it took
+  // Of the processors' time meanwhile, what others took, stolen time included; null: not known.
+  std::optional<double> others_share;
   std::vector<ReadCeiling> read;  // from small to large working sets
   Rate f32_gflop_s;               // a multiply and an add are two
   Rate bf16_gflop_s;              // that of f32 where the level has no such instruction; so int8
@@ -44,14 +46,22 @@ struct Ceilings {
 
   const ReadCeiling& for_working_set(int64_t bytes) const;
   const Rate& peak(Arithmetic arithmetic) const;
+
+  // Why another minute would give others: "others took 45 % of the processors' time". Empty: quiet.
+  std::string disturbance() const;
+  // A day, or where something disturbed them some minutes.
+  int64_t keep_s() const;
 };
 
 // Takes some seconds. Rates are those of a whole team; where a quota grants less time than the team
-// has threads they are scaled down to what can be kept up.
-Result<Ceilings> measure_ceilings(Device& device);
+// has threads they are scaled down to what can be kept up. Each round is a tenth of a second: few
+// of them, again and again, follow a machine that changes.
+constexpr int64_t kCeilingRounds = 15;
+Result<Ceilings> measure_ceilings(Device& device, int64_t rounds = kCeilingRounds);
 
 // From $XDG_CACHE_HOME/quench/ceilings.json (or ~/.cache/...) when they were measured there for the
-// same key within a day; otherwise, or with `measure`, measured and kept there.
+// same key no longer ago than they are good for; otherwise, or with `measure`, measured and kept
+// there.
 Result<Ceilings> cached_ceilings(Device& device, bool measure);
 
 Json ceilings_json(const Ceilings& ceilings);

@@ -13,7 +13,6 @@ namespace quench {
 namespace {
 
 constexpr const char* kSchema = "quench.ceilings/1";
-constexpr int64_t kMaxAge_s = 24 * 3600;
 
 Json rate_json(const Rate& rate) { return {{"best", rate.best}, {"median", rate.median}}; }
 
@@ -65,6 +64,7 @@ Json ceilings_json(const Ceilings& c) {
   Json json = key_json(c);
   json["unix_time_s"] = c.unix_time_s;
   json["measure_s"] = c.measure_s;
+  json["others_share"] = c.others_share ? Json(*c.others_share) : Json();
   Json read = Json::array();
   for (const ReadCeiling& one : c.read) {
     read.push_back({{"level", one.level},
@@ -90,6 +90,8 @@ Result<Ceilings> parse_ceilings(const Json& json, const std::string& where) {
     if (!json.at("quota_cpus").is_null()) c.quota_cpus = json.at("quota_cpus").get<double>();
     c.unix_time_s = json.at("unix_time_s").get<int64_t>();
     c.measure_s = json.at("measure_s").get<double>();
+    if (const auto others = json.find("others_share"); others != json.end() && !others->is_null())
+      c.others_share = others->get<double>();
     auto rate = [](const Json& value) {
       const Rate result = {value.at("best").get<double>(), value.at("median").get<double>()};
       if (!(result.best > 0.0)) throw std::invalid_argument("a rate that is not positive");
@@ -124,7 +126,7 @@ Result<Ceilings> cached_ceilings(Device& device, bool measure) {
   Cache cache = read_cache(path, key_json(key));
   const auto now = static_cast<int64_t>(std::time(nullptr));
   if (!measure && cache.found && cache.found->unix_time_s <= now &&
-      now - cache.found->unix_time_s < kMaxAge_s) {
+      now - cache.found->unix_time_s < cache.found->keep_s()) {
     return *cache.found;
   }
   QUENCH_TRY(Ceilings measured, measure_ceilings(device));

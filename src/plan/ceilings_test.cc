@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <ctime>
+
 #include <functional>
 
 #include "base/file.h"
@@ -119,16 +121,43 @@ TEST_F(CeilingsCache, KeepsForADayPerMachine) {
   const auto device = open("ref");
   ASSERT_TRUE(cached_ceilings(*device, false));
   // A mark tells what comes from the file.
-  edit([](Json& entry) { entry["measure_s"] = 12345.0; });
+  auto make_quiet = [](Json& entry) {
+    entry["measure_s"] = 12345.0;
+    entry["others_share"] = 0.01;
+    Json& memory = entry["read"].back()["read_gb_s"];
+    memory["median"] = memory["best"];
+  };
+  edit(make_quiet);
   EXPECT_EQ(cached_ceilings(*device, false)->measure_s, 12345.0);
   edit([](Json& entry) { entry["unix_time_s"] = entry["unix_time_s"].get<int64_t>() - 90000; });
   EXPECT_NE(cached_ceilings(*device, false)->measure_s, 12345.0);
-  edit([](Json& entry) { entry["measure_s"] = 12345.0; });
+  edit(make_quiet);
   EXPECT_NE(cached_ceilings(*device, true)->measure_s, 12345.0);
   // Another machine's entry stays beside ours.
   edit([](Json& entry) { entry["cpu_model"] = "another"; });
   ASSERT_TRUE(cached_ceilings(*device, false));
   EXPECT_EQ((*read_json_file(path()))["entries"].size(), 2u);
+}
+
+// A disturbed minute says little about the next hour.
+TEST_F(CeilingsCache, KeepsWhatWasDisturbedForMinutes) {
+  const auto device = open("ref");
+  ASSERT_TRUE(cached_ceilings(*device, false));
+  for (const bool is_spread : {false, true}) {
+    auto disturb = [&](Json& entry, int64_t age_s) {
+      entry["measure_s"] = 12345.0;
+      entry["others_share"] = is_spread ? 0.0 : 0.4;
+      Json& memory = entry["read"].back()["read_gb_s"];
+      memory["median"] = memory["best"].get<double>() * (is_spread ? 0.5 : 1.0);
+      entry["unix_time_s"] = static_cast<int64_t>(std::time(nullptr)) - age_s;
+    };
+    edit([&](Json& entry) { disturb(entry, 60); });
+    const auto recent = cached_ceilings(*device, false);
+    EXPECT_EQ(recent->measure_s, 12345.0) << is_spread;
+    EXPECT_NE(recent->disturbance().find(is_spread ? "GB/s" : "40 %"), std::string::npos);
+    edit([&](Json& entry) { disturb(entry, 3600); });
+    EXPECT_NE(cached_ceilings(*device, false)->measure_s, 12345.0) << is_spread;
+  }
 }
 
 TEST_F(CeilingsCache, ABrokenFileIsMeasuredOver) {

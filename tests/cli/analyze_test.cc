@@ -145,6 +145,15 @@ TEST_F(CliAnalyze, ComparesTwoModelsHere) {
   expect_documented(documented("quench.compare/1"), json);
   EXPECT_EQ(json.at("live").at("tests").size(), 2u);
   EXPECT_NE(json.at("b").get<std::string>().find("int4_g32"), std::string::npos);
+  const std::string page = cache_.scratch().file("live.html");
+  const Output chinese =
+      quench({"compare",  model, model,     "--live", "--threads", "1",   "--prompt", "8",
+              "--depth",  "4",   "--pairs", "2",      "--isa",     "ref", "--find",   "100",
+              "--budget", "20",  "--lang",  "zh",     "--html",    page});
+  ASSERT_EQ(chinese.status, 0) << chinese.err;
+  for (const char* words : {"轮流测量", "精确符号检验", "内核"})
+    EXPECT_NE(chinese.out.find(words), std::string::npos) << words << "\n" << chinese.out;
+  EXPECT_NE(read_file(page)->find("每一对的速度"), std::string::npos);
   expect_error(quench({"compare", model, "no/such/model", "--live"}), {"no/such/model"});
   expect_error(quench({"compare", model, model, "--live", "--format-a", "int99"}), {"int99"});
   expect_usage_error(quench({"compare", "a.json", "b.json", "--pairs", "3"}),
@@ -185,6 +194,16 @@ TEST_F(CliAnalyze, PredictionsAreScored) {
   EXPECT_EQ(json.at("scores").size(), 3u);  // one prompt, decoding at two depths
   EXPECT_EQ(json.at("unscored"), 0);
   EXPECT_NE(quench({"history", "predictions"}).out.find("mean error"), std::string::npos);
+  // In turns with a slice of the model: what is left is the error of the model of time.
+  const Output in_turns =
+      quench({"bench", model, "--pp", "16", "--tg", "4", "--repetitions", "2", "--predict"});
+  ASSERT_EQ(in_turns.status, 0) << in_turns.err;
+  EXPECT_NE(in_turns.out.find("prediction off by %"), std::string::npos) << in_turns.out;
+  EXPECT_NE(in_turns.out.find("by what the machine reached beside it"), std::string::npos);
+  const Json last =
+      parse_json(quench({"history", "predictions", "--json"}).out, "stdout")->at("scores").back();
+  EXPECT_TRUE(last.at("model_error").is_number()) << last.dump();
+  EXPECT_TRUE(last.at("others_share").is_number()) << last.dump();
   // Another format is another thing.
   const Output other =
       quench({"bench", model, "--format", "int8", "--pp", "16", "--repetitions", "1"});

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Does quench's clock agree with another client's? Times streams of a server that nobody here wrote, twice.
 
-    check_clock.py --model FILE.gguf [--quench build/quench] [--python PYTHON] [--runs N] [--tokens N] [--prompt-words N]
-                   [--json FILE]
+    check_clock.py --model MODEL [--server llama-cpp-python | transformers] [--quench build/quench] [--python PYTHON]
+                   [--runs N] [--tokens N] [--prompt-words N] [--json FILE]
 
-PYTHON has llama-cpp-python[server] and openai. FILE.gguf may be random weights (make_gguf.py). Two comparisons:
+PYTHON has openai, and llama-cpp-python[server] or transformers[serving]. MODEL is a GGUF file for llama-cpp-python (random
+weights will do: make_gguf.py), a Hugging Face directory with a tokenizer for transformers (make_model.py). Without
+--server its kind decides. Two comparisons:
 
 - The same streams: both clients ask a tee on the loopback interface, which asks the server once and hands every byte to
   both as it comes. Compared are tokens and the time per token after the first, stream by stream.
 - In turns: quench and openai-python ask the server alternately; compared are the medians of the first token's time and
   of the time per token. Other programs on the machine show up here, not above.
 
-Beside both stands the decode rate that the server itself prints. Exit 1 when the same streams differ by more than 3 %.
+Beside both stands the decode rate that the server itself prints (transformers prints none). Exit 1 when the same streams
+differ by more than 3 %, or when quench's figures in turns, of the streams that the server has a rate for, do.
 """
 
 import argparse
@@ -35,9 +38,8 @@ ALLOWED = 0.03
 CLIENT = """
 import json, sys, time
 from openai import OpenAI
-url, prompt, tokens, seeds = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+url, prompt, tokens, seeds, model = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4]), sys.argv[5]
 client = OpenAI(base_url=url, api_key="none", timeout=600, max_retries=0)
-model = client.models.list().data[0].id
 print("ready", flush=True)
 for seed in seeds:
     sys.stdin.readline()
@@ -117,12 +119,30 @@ class TeeServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def start_server(args, port, log):
-    words = args.server.split() if args.server else [args.python, "-m", "llama_cpp.server"]
+def llama_cpp_words(args, port):
+    words = args.command.split() if args.command else [args.python, "-m", "llama_cpp.server"]
     words += ["--model", args.model, "--host", "127.0.0.1", "--port", str(port), "--n_ctx", "4096"]
-    words += ["--n_threads", str(args.threads), "--n_threads_batch", str(args.threads), "--chat_format", "chatml"]
-    words += ["--verbose", "true"]
-    server = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+    words += ["--n_threads", str(args.threads), "--n_threads_batch", str(args.threads)]
+    return words + ["--chat_format", "chatml", "--verbose", "true"]
+
+
+def transformers_words(args, port):
+    words = args.command.split() if args.command else [args.python, "-m", "transformers.cli.transformers", "serve"]
+    return words + [args.model, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "bfloat16"]
+
+
+# How each server is started, and how long it takes for a token by its own words: a pattern with the number of tokens and
+# the milliseconds for one.
+SERVERS = {
+    "llama-cpp-python": (llama_cpp_words, r"\beval time = +[\d.]+ ms / +(\d+) runs +\( *([\d.]+) ms per token"),
+    "transformers": (transformers_words, None),
+}
+
+
+def start_server(args, port, log):
+    environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
+    words = SERVERS[args.server][0](args, port)
+    server = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=environment)
     for _ in range(600):
         if server.poll() is not None:
             sys.exit(f"check_clock: the server ended; its log is {log.name}.")
@@ -138,7 +158,7 @@ def start_server(args, port, log):
 
 class OtherClient:
     def __init__(self, args, url, seeds):
-        words = [args.python, "-c", CLIENT, url, args.prompt, str(args.tokens), json.dumps(seeds)]
+        words = [args.python, "-c", CLIENT, url, args.prompt, str(args.tokens), json.dumps(seeds), args.model]
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.process.stdout.readline()
 
@@ -152,7 +172,8 @@ class OtherClient:
 
 def quench_runs(args, url, seed, runs):
     words = [args.quench, "bench", "--url", url, "--prompt", args.prompt, "--warmups", "0", "--runs", str(runs), "--seed",
-             str(seed), "--max_new_tokens", str(args.tokens), "--no-nonce", "--no-history", "--timeout", "600", "--json"]
+             str(seed), "--max_new_tokens", str(args.tokens), "--no-nonce", "--no-history", "--timeout", "600", "--model-name",
+             args.model, "--json"]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"check_clock: quench failed: {done.stderr}")
@@ -204,11 +225,17 @@ def in_turns(args, port):
     return figures
 
 
-def printed_rates(log_path):
-    """Milliseconds per token of each request's decode, as llama.cpp prints them."""
+def printed_rates(args, log_path):
+    """Seconds per token of each request's decode, as the server prints them."""
+    pattern = SERVERS[args.server][1]
     text = Path(log_path).read_text(errors="replace")
-    pattern = r"\beval time = +[\d.]+ ms / +(\d+) runs +\( *([\d.]+) ms per token"
-    return [float(ms) / 1e3 for count, ms in re.findall(pattern, text) if int(count) > 1]
+    return [float(ms) / 1e3 for count, ms in re.findall(pattern, text) if int(count) > 1] if pattern else []
+
+
+def of_turns(printed, runs):
+    """Of the requests in turns, which are the last ones and ask in the order q o, o q, q o, ...: those of quench."""
+    last = printed[-2 * runs:]
+    return [last[2 * i + i % 2] for i in range(runs)] if len(last) == 2 * runs else []
 
 
 def main():
@@ -216,13 +243,15 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--quench", default=str(ROOT / "build/quench"))
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--server", help="what starts llama-cpp-python's server instead of PYTHON -m llama_cpp.server")
+    parser.add_argument("--server", choices=SERVERS)
+    parser.add_argument("--command", help="what starts that server instead of PYTHON -m ...")
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--prompt-words", type=int, default=100)
     parser.add_argument("--json")
     args = parser.parse_args()
+    args.server = args.server or ("transformers" if Path(args.model).is_dir() else "llama-cpp-python")
     # Different words: a prompt that repeats itself is no harder for anybody, but looks it.
     args.prompt = " ".join(f"word{i}" for i in range(args.prompt_words))
     port = free_port()
@@ -235,8 +264,11 @@ def main():
     finally:
         server.terminate()
         server.wait()
-    printed = printed_rates(log.name)
-    result = {"same_streams": same, "in_turns": turns, "server_tpot_s": printed, "server_log": log.name}
+    printed = printed_rates(args, log.name)
+    # Stream by stream: what quench saw of a stream, and what the server says of it.
+    ratios = [ours / own for ours, own in zip(turns["quench"]["tpot_s"], of_turns(printed, args.runs))]
+    result = {"server": args.server, "same_streams": same, "in_turns": turns, "server_tpot_s": printed,
+              "quench_over_server": ratios, "server_log": log.name}
     if args.json:
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
     worst = max(abs(row["ratio"] - 1) for row in same)
@@ -251,8 +283,11 @@ def main():
         print(f"{key:<28}{ours:>12.5f}{theirs:>12.5f}{ours / theirs:>9.4f}")
     if printed:
         print(f"the server prints {1e3 * statistics.median(printed):.3f} ms per decoded token (median of {len(printed)})")
+    if ratios:
+        print(f"quench's time per token over the server's own, of the same {len(ratios)} streams: median "
+              f"{statistics.median(ratios):.4f}, {min(ratios):.4f} to {max(ratios):.4f}")
     print(f"largest difference of one stream: {100 * worst:.2f} % (allowed: {100 * ALLOWED:.0f} %)")
-    sys.exit(worst > ALLOWED)
+    sys.exit(worst > ALLOWED or (ratios and abs(statistics.median(ratios) - 1) > ALLOWED))
 
 
 if __name__ == "__main__":

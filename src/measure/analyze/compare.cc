@@ -77,21 +77,18 @@ CompareRow make_row(const std::string& task, const Metric& metric,
   row.low = std::exp(metric.is_speed ? -test.high : test.low);
   row.high = std::exp(metric.is_speed ? -test.low : test.high);
   row.p = test.p;
-  if (test.least_p > alpha) row.note = "too few runs to tell";
+  row.has_too_few_runs = test.least_p > alpha;
   return row;
 }
 
-// Holm's step-down correction (1979): the whole table calls a difference that is none with at most
-// the wanted probability.
+// The whole table calls a difference that is none with at most the wanted probability.
 void judge_rows(std::vector<CompareRow>& rows, double alpha) {
-  std::vector<CompareRow*> order;
-  for (CompareRow& row : rows) order.push_back(&row);
-  std::sort(order.begin(), order.end(),
-            [](const CompareRow* x, const CompareRow* y) { return x->p < y->p; });
-  bool still = true;
-  for (size_t i = 0; i < order.size(); ++i) {
-    still = still && order[i]->p <= alpha / static_cast<double>(order.size() - i);
-    order[i]->verdict = !still ? "cannot tell" : order[i]->speedup > 1.0 ? "faster" : "slower";
+  std::vector<double> p;
+  for (const CompareRow& row : rows) p.push_back(row.p);
+  const std::vector<double> adjusted = holm_adjusted(p);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    CompareRow& row = rows[i];
+    row.verdict = adjusted[i] > alpha ? "cannot tell" : row.speedup > 1.0 ? "faster" : "slower";
   }
 }
 
@@ -110,9 +107,10 @@ std::optional<double> pooled(const RecordSide& side, SideValues values) {
   return pooled(side, values, values);
 }
 
+std::string three(double value) { return fmt::format("{:.3g}", value); }
+
 // The factor of one cause, taken out of what is left.
-void take(Breakdown& breakdown, double& left, const char* name, double factor,
-          std::string because) {
+void take(Breakdown& breakdown, double& left, const char* name, double factor, Clause because) {
   breakdown.causes.push_back({name, factor, std::move(because)});
   left /= factor;
 }
@@ -122,28 +120,36 @@ void take_overhead(const RecordSide& a, const RecordSide& b, double base_a_s, Si
                    Breakdown& breakdown, double& left) {
   SideValues values = &SideTask::overhead_s;
   const char* cause = "overhead";
-  const char* where = "outside the matmuls and attention";
   auto part_a = pooled(a, values, metric);
   auto part_b = pooled(b, values, metric);
   if (!part_a || !part_b) {
     values = &SideTask::host_s;
     cause = "host";
-    where = "per token outside the engine";
     part_a = pooled(a, values);
     part_b = pooled(b, values);
   }
   if (!part_a || !part_b) {
-    breakdown.missing += breakdown.missing.empty() ? "the engine's own token times" : "";
+    if (breakdown.missing.empty()) breakdown.missing = "times";
     return;
   }
   // What the time of a would be with this part of b.
   const double factor = base_a_s / std::max(base_a_s - *part_a + *part_b, 1e-12);
   take(breakdown, left, cause, factor,
-       fmt::format("{:.3g} ms against {:.3g} ms {}", *part_a * 1e3, *part_b * 1e3, where));
+       {cause, {{"a_ms", three(*part_a * 1e3)}, {"b_ms", three(*part_b * 1e3)}}});
 }
 
+// A name of strings/*.json.
 std::string peak_origin(const RecordSide& side) {
-  return side.peaks_are_measured ? "measured" : "data sheet";
+  return side.peaks_are_measured ? "measured" : "data_sheet";
+}
+
+Clause peaks_clause(const char* key, double peak_a, const RecordSide& a, double peak_b,
+                    const RecordSide& b) {
+  return {key,
+          {{"a", fmt::format("{:.4g}", peak_a)},
+           {"a_origin", peak_origin(a)},
+           {"b", fmt::format("{:.4g}", peak_b)},
+           {"b_origin", peak_origin(b)}}};
 }
 
 std::optional<Breakdown> decode_breakdown(const RecordSide& a, const RecordSide& b) {
@@ -156,22 +162,22 @@ std::optional<Breakdown> decode_breakdown(const RecordSide& a, const RecordSide&
   double left = breakdown.speedup;
   if (a.bytes_per_token && b.bytes_per_token) {
     take(breakdown, left, "weights", *a.bytes_per_token / *b.bytes_per_token,
-         fmt::format("{:.3g} against {:.3g} GB read per token", *a.bytes_per_token / 1e9,
-                     *b.bytes_per_token / 1e9));
+         {"weights",
+          {{"a_gb", three(*a.bytes_per_token / 1e9)}, {"b_gb", three(*b.bytes_per_token / 1e9)}}});
   }
   if (a.read_gb_s && b.read_gb_s) {
     take(breakdown, left, "bandwidth", *b.read_gb_s / *a.read_gb_s,
-         fmt::format("{:.4g} ({}) against {:.4g} GB/s ({})", *a.read_gb_s, peak_origin(a),
-                     *b.read_gb_s, peak_origin(b)));
+         peaks_clause("bandwidth", *a.read_gb_s, a, *b.read_gb_s, b));
   } else {
-    breakdown.missing = "measured ceilings, or the name of the hardware";
+    breakdown.missing = "ceilings";
   }
   take_overhead(a, b, 1.0 / *speed_a, &SideTask::decode_tok_s, breakdown, left);
-  std::string because = "what is left";
+  Clause because = {"left", Json::object()};
   if (a.bytes_per_token && b.bytes_per_token && a.read_gb_s && b.read_gb_s) {
-    because = fmt::format("{:.0f} % against {:.0f} % of the bandwidth",
-                          *speed_a * *a.bytes_per_token / *a.read_gb_s / 1e7,
-                          *speed_b * *b.bytes_per_token / *b.read_gb_s / 1e7);
+    auto percent = [](double speed, const RecordSide& side) {
+      return fmt::format("{:.0f}", speed * *side.bytes_per_token / *side.read_gb_s / 1e7);
+    };
+    because = {"bandwidth_share", {{"a", percent(*speed_a, a)}, {"b", percent(*speed_b, b)}}};
   }
   breakdown.causes.push_back({"kernel_efficiency", left, because});
   return breakdown;
@@ -188,24 +194,24 @@ std::optional<Breakdown> first_token_breakdown(const RecordSide& a, const Record
   const auto prompt_a = pooled(a, &SideTask::prompt_tokens);
   const auto prompt_b = pooled(b, &SideTask::prompt_tokens);
   if (a.prompt_flop && b.prompt_flop) {
-    take(breakdown, left, "work", *a.prompt_flop / *b.prompt_flop,
-         fmt::format("{:.3g} and {:.3g} G operations", *a.prompt_flop / 1e9, *b.prompt_flop / 1e9));
+    take(
+        breakdown, left, "work", *a.prompt_flop / *b.prompt_flop,
+        {"work", {{"a_gop", three(*a.prompt_flop / 1e9)}, {"b_gop", three(*b.prompt_flop / 1e9)}}});
   } else if (prompt_a && prompt_b) {
     double work = *prompt_a / *prompt_b;
     if (a.shape && b.shape) work *= a.shape->active_weights / b.shape->active_weights;
     take(breakdown, left, "work", work,
-         fmt::format("prompts of {:.0f} and {:.0f} tokens", *prompt_a, *prompt_b));
+         {"prompts",
+          {{"a", fmt::format("{:.0f}", *prompt_a)}, {"b", fmt::format("{:.0f}", *prompt_b)}}});
   }
   if (a.peak_tflops && b.peak_tflops) {
     take(breakdown, left, "compute", *b.peak_tflops / *a.peak_tflops,
-         fmt::format("{:.4g} ({}) against {:.4g} TFLOP/s ({})", *a.peak_tflops, peak_origin(a),
-                     *b.peak_tflops, peak_origin(b)));
+         peaks_clause("compute", *a.peak_tflops, a, *b.peak_tflops, b));
   } else {
-    breakdown.missing = "measured ceilings, or the name of the hardware";
+    breakdown.missing = "ceilings";
   }
   take_overhead(a, b, *ttft_a, &SideTask::ttft_s, breakdown, left);
-  breakdown.causes.push_back(
-      {"kernel_efficiency", left, "what is left: kernels, short prompts, memory that overflows"});
+  breakdown.causes.push_back({"kernel_efficiency", left, {"left_of_prefill", Json::object()}});
   return breakdown;
 }
 
@@ -237,9 +243,11 @@ std::string currency_of(const RecordSide& side) {
 void add_break_even(const RecordSide& own, const RecordSide& rented, CompareCost& cost) {
   const double price = own.purchase->amount.middle();
   cost.break_even_rented_hours = price / rented.rent_per_hour->amount.middle();
-  cost.lines.push_back(fmt::format("{:.4g} {} buy {:.4g} hours of {}", price, cost.currency,
-                                   *cost.break_even_rented_hours,
-                                   rented.hardware ? rented.hardware->name : "the rented machine"));
+  cost.lines.push_back({"hours_bought",
+                        {{"price", fmt::format("{:.4g}", price)},
+                         {"currency", cost.currency},
+                         {"hours", fmt::format("{:.4g}", *cost.break_even_rented_hours)},
+                         {"device", rented.hardware ? rented.hardware->name : "rented_machine"}}});
   for (const CostRow& row : cost.rows) {
     const auto own_s = median_e2e(own, row.task);
     const auto rented_s = median_e2e(rented, row.task);
@@ -249,12 +257,15 @@ void add_break_even(const RecordSide& own, const RecordSide& rented, CompareCost
       const double power = run_cost(own, *own_s).value_or(0.0);
       if (rent > power) {
         runs = price / (rent - power);
-        cost.lines.push_back(fmt::format(
-            "{}: bought, a run costs {:.2g} {} of power against {:.2g} rented; paid back after "
-            "{:.3g} runs, {:.0f} hours of work on the own machine",
-            row.task, power, cost.currency, rent, *runs, *runs * *own_s / 3600.0));
+        cost.lines.push_back({"paid_back",
+                              {{"task", row.task},
+                               {"power", fmt::format("{:.2g}", power)},
+                               {"currency", cost.currency},
+                               {"rent", fmt::format("{:.2g}", rent)},
+                               {"runs", three(*runs)},
+                               {"hours", fmt::format("{:.0f}", *runs * *own_s / 3600.0)}}});
       } else {
-        cost.lines.push_back(fmt::format("{}: power alone costs more than the rent", row.task));
+        cost.lines.push_back({"never_paid_back", {{"task", row.task}}});
       }
     }
     cost.break_even_runs.push_back(runs);
@@ -262,13 +273,11 @@ void add_break_even(const RecordSide& own, const RecordSide& rented, CompareCost
 }
 
 std::optional<CompareCost> compare_cost(const RecordSide& a, const RecordSide& b,
-                                        std::vector<std::string>& remarks) {
+                                        std::vector<Clause>& remarks) {
   const std::string currency = currency_of(a).empty() ? currency_of(b) : currency_of(a);
   if (currency.empty()) return std::nullopt;
   if (!currency_of(a).empty() && !currency_of(b).empty() && currency_of(a) != currency_of(b)) {
-    remarks.push_back(
-        fmt::format("costs are in {} and {} and are not compared: no exchange rate is stated",
-                    currency_of(a), currency_of(b)));
+    remarks.push_back({"currencies", {{"a", currency_of(a)}, {"b", currency_of(b)}}});
     return std::nullopt;
   }
   CompareCost cost;
@@ -284,45 +293,49 @@ std::optional<CompareCost> compare_cost(const RecordSide& a, const RecordSide& b
 }
 
 // What cannot be as it was written down.
-void add_remarks(const RecordSide& side, std::vector<std::string>& remarks) {
+void add_remarks(const RecordSide& side, std::vector<Clause>& remarks) {
   if (side.hardware && side.weights_bytes) {
     const double memory = side.hardware->memory_bytes();
     if (*side.weights_bytes > memory) {
-      remarks.push_back(fmt::format(
-          "{}: {:.1f} GB of {} weights do not fit the {:.0f} GB of the {}: the figures include "
-          "weights "
-          "that cross the link to host memory, or the weights were stored in fewer bits",
-          side.name, *side.weights_bytes / 1e9, side.format, side.hardware->at("memory_gb"),
-          side.hardware->name));
+      remarks.push_back({"no_fit",
+                         {{"record", side.name},
+                          {"weights_gb", fmt::format("{:.1f}", *side.weights_bytes / 1e9)},
+                          {"format", side.format},
+                          {"memory_gb", fmt::format("{:.0f}", side.hardware->at("memory_gb"))},
+                          {"device", side.hardware->name}}});
     }
   }
   if (side.bytes_per_token && side.read_gb_s) {
     const auto speed = pooled(side, &SideTask::decode_tok_s);
     if (speed && *speed * *side.bytes_per_token > 1.02 * *side.read_gb_s * 1e9) {
-      remarks.push_back(fmt::format(
-          "{}: impossible: {:.4g} tok/s read {:.4g} GB/s, the {} limit is {:.4g}", side.name,
-          *speed, *speed * *side.bytes_per_token / 1e9, peak_origin(side), *side.read_gb_s));
+      remarks.push_back({"impossible",
+                         {{"record", side.name},
+                          {"speed", fmt::format("{:.4g}", *speed)},
+                          {"read", fmt::format("{:.4g}", *speed * *side.bytes_per_token / 1e9)},
+                          {"origin", peak_origin(side)},
+                          {"limit", fmt::format("{:.4g}", *side.read_gb_s)}}});
     }
   }
   for (const CostClaim& claim : side.cost_claims) {
     const double said = claim.amount.amount.middle();
     double real = 0.0;
-    std::string how;
+    Json values = {{"record", side.name}, {"currency", claim.amount.currency}};
     if (claim.kind == "rent" && side.rent_per_hour) {
       real = side.rent_per_hour->amount.middle() * claim.seconds / 3600.0;
-      how = fmt::format("{:.4g} minutes at {:.4g} {} an hour", claim.seconds / 60.0,
-                        side.rent_per_hour->amount.middle(), claim.amount.currency);
+      values["minutes"] = fmt::format("{:.4g}", claim.seconds / 60.0);
+      values["per_hour"] = fmt::format("{:.4g}", side.rent_per_hour->amount.middle());
     } else if (claim.kind == "power" && side.electricity && side.hardware) {
       real = side.electricity->amount.middle() * busy_kwh(side, claim.seconds);
-      how = fmt::format("{:.3g} s at {:.0f} W and {:.2g} {} per kWh", claim.seconds,
-                        side.hardware->at("tdp_w"), side.electricity->amount.middle(),
-                        claim.amount.currency);
+      values["seconds"] = three(claim.seconds);
+      values["watt"] = fmt::format("{:.0f}", side.hardware->at("tdp_w"));
+      values["per_kwh"] = fmt::format("{:.2g}", side.electricity->amount.middle());
     }
     if (real <= 0.0 || std::fabs(std::log(said / real)) < std::log(1.2)) continue;
-    remarks.push_back(fmt::format(
-        "{}: {} are {:.2g} {}, not {:.4g}: {}", side.name, how, real, claim.amount.currency, said,
-        said > real ? fmt::format("{:.0f} times too much", said / real)
-                    : fmt::format("{:.0f} times too little", real / said)));
+    values["real"] = fmt::format("{:.2g}", real);
+    values["said"] = fmt::format("{:.4g}", said);
+    values["times"] = fmt::format("{:.0f}", std::max(said / real, real / said));
+    remarks.push_back(
+        {"claim_" + claim.kind + (said > real ? "_much" : "_little"), std::move(values)});
   }
 }
 

@@ -12,6 +12,7 @@
 #include "measure/analyze/cost.h"
 #include "measure/analyze/pairs.h"
 #include "measure/analyze/record_side.h"
+#include "measure/report/strings.h"
 #include "measure/report/table.h"
 #include "plan/ceilings.h"
 
@@ -30,20 +31,20 @@ struct CompareRow {
   int64_t runs_a = 0, runs_b = 0;
   double p = 1.0;
   std::string verdict;  // of b: "faster", "slower", "cannot tell"
-  std::string note;
+  bool has_too_few_runs = false;
 };
 
 // A factor of the ratio: how much faster b is because of it. The last one is what is left.
 struct Cause {
   std::string name;  // "weights", "bandwidth", "compute", "work", "host", "kernel_efficiency"
   double factor = 1.0;
-  std::string because;
+  Clause because;
 };
 struct Breakdown {
   std::string metric;
   double speedup = 0.0;
   std::vector<Cause> causes;  // their product is the speedup
-  std::string missing;        // what the records lack for more
+  std::string missing;        // what the records lack for more: "times", "ceilings"; or nothing
 };
 
 struct CostRow {
@@ -53,7 +54,7 @@ struct CostRow {
 struct CompareCost {
   std::string currency;
   std::vector<CostRow> rows;
-  std::vector<std::string> lines;  // break-even and how it was counted
+  std::vector<Clause> lines;  // break-even and how it was counted
   // Runs of each task (in its order) after which a bought side has paid for itself; null: never.
   std::vector<std::optional<double>> break_even_runs;
   std::optional<double> break_even_rented_hours;  // of the rented side
@@ -80,7 +81,7 @@ struct Comparison {
   std::vector<CompareRow> rows;
   std::vector<Breakdown> breakdowns;
   std::optional<CompareCost> cost;
-  std::vector<std::string> remarks;
+  std::vector<Clause> remarks;
   int64_t runs_needed = 0;       // on each side and task, to tell anything at all
   std::optional<LiveRuns> live;  // where it was measured here
 };
@@ -90,8 +91,17 @@ Result<Comparison> compare_records(const Json& a, const Json& b, double alpha = 
 Result<Comparison> compare_sides(const RecordSide& a, const RecordSide& b, double alpha,
                                  bool are_pairs);
 
+// Causes, remarks and lines of cost are sentences of strings/*.json ("compare.say.KEY"). In JSON
+// they stand in English, and beside that as {"key", "values"}.
+std::string compare_sentence(const Strings& strings, const Clause& clause);
+// The same from a file; `text` where this version does not know it.
+std::string compare_sentence(const Strings& strings, const Json& clause, const std::string& text);
+
+// What so many pairs could have shown.
+std::string live_test_text(const LiveTest& test, const Strings& strings);
 Json comparison_json(const Comparison& comparison);
-Table comparison_table(const Comparison& comparison);
-std::string comparison_text(const Comparison& comparison);
+Table comparison_table(const Comparison& comparison, const Strings& strings = Strings::of("en"));
+std::string comparison_text(const Comparison& comparison,
+                            const Strings& strings = Strings::of("en"));
 
 }  // namespace quench

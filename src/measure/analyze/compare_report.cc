@@ -1,5 +1,4 @@
-#include <fmt/ranges.h>
-
+#include "base/check.h"
 #include "measure/analyze/compare.h"
 
 namespace quench {
@@ -24,39 +23,84 @@ Json live_runs_json(const LiveRuns& live) {
           {"measure_s", live.measure_s}};
 }
 
-std::string live_runs_text(const LiveRuns& live) {
-  std::string text = fmt::format(
-      "\nMeasured in turns (ABBA) in {:.0f} s: decode behind {} tokens, prompts of {}, "
-      "{} at once.\nkernels: A {}; B {}\n",
-      live.measure_s, live.depth, live.prompt_tokens, live.batch, fmt::join(live.kernels_a, ", "),
-      fmt::join(live.kernels_b, ", "));
-  for (const LiveTest& test : live.tests) {
-    text +=
-        fmt::format("{}: {} pairs could have shown {}; a difference of 5 % needs {} pairs\n",
-                    test.test, test.pairs.count(),
-                    test.smallest_difference
-                        ? fmt::format("a difference of {:.1f} %", 100.0 * *test.smallest_difference)
-                        : std::string("no difference: too few, or too scattered"),
-                    test.pairs_for_5_percent ? fmt::format("{}", *test.pairs_for_5_percent)
-                                             : fmt::format("more than {}", kMostPairs));
-  }
+std::string live_runs_text(const LiveRuns& live, const Strings& strings) {
+  std::string text =
+      "\n" +
+      strings("compare.live.how", {{"seconds", fmt::format("{:.0f}", live.measure_s)},
+                                   {"depth", std::to_string(live.depth)},
+                                   {"prompt", std::to_string(live.prompt_tokens)},
+                                   {"batch", std::to_string(live.batch)}}) +
+      "\n" +
+      strings("compare.live.kernels",
+              {{"a", strings.join(live.kernels_a)}, {"b", strings.join(live.kernels_b)}}) +
+      "\n";
+  for (const LiveTest& test : live.tests) text += live_test_text(test, strings) + "\n";
   return text;
 }
 
+// {"key", "values"}.
+Json clause_json(const Clause& clause) { return clauses_json({clause}).front(); }
+
+Json english(const std::vector<Clause>& clauses) {
+  Json texts = Json::array();
+  for (const Clause& clause : clauses) texts.push_back(compare_sentence(Strings::of("en"), clause));
+  return texts;
+}
+
+// What people read, and what machines do.
+Cell named_cell(const Strings& strings, const std::string& prefix, const std::string& name) {
+  return {strings.fill(prefix + name, {}).value_or(name), name};
+}
+
 }  // namespace
+
+std::string live_test_text(const LiveTest& test, const Strings& strings) {
+  std::map<std::string, std::string> values = {
+      {"test", strings.fill("name." + test.test, {}).value_or(test.test)},
+      {"pairs", std::to_string(test.pairs.count())},
+      {"needed", test.pairs_for_5_percent
+                     ? std::to_string(*test.pairs_for_5_percent)
+                     : strings("compare.live.more_than", {{"pairs", std::to_string(kMostPairs)}})}};
+  if (!test.smallest_difference) return strings("compare.live.could_not", values);
+  values["percent"] = fmt::format("{:.1f}", 100.0 * *test.smallest_difference);
+  return strings("compare.live.could", values);
+}
+
+std::string compare_sentence(const Strings& strings, const Clause& clause) {
+  const auto text = compare_sentence(strings, clause_json(clause), "");
+  QUENCH_CHECK(!text.empty(), "no sentence \"{}\" with these values", clause.key);
+  return text;
+}
+
+std::string compare_sentence(const Strings& strings, const Json& clause, const std::string& text) {
+  if (!clause.is_object() || !clause.contains("key") || !clause["key"].is_string() ||
+      !clause.contains("values") || !clause["values"].is_object())
+    return text;
+  std::map<std::string, std::string> values;
+  for (const auto& [name, value] : clause["values"].items()) {
+    if (!value.is_string()) return text;
+    const std::string word = value.get<std::string>();
+    values[name] = strings.fill("compare.name." + word, {}).value_or(word);
+  }
+  return strings.fill("compare.say." + clause["key"].get<std::string>(), values).value_or(text);
+}
 
 Json comparison_json(const Comparison& c) {
   Json breakdowns = Json::array();
   for (const Breakdown& breakdown : c.breakdowns) {
     Json causes = Json::array();
     for (const Cause& cause : breakdown.causes)
-      causes.push_back(
-          {{"cause", cause.name}, {"factor", cause.factor}, {"because", cause.because}});
+      causes.push_back({{"cause", cause.name},
+                        {"factor", cause.factor},
+                        {"because", compare_sentence(Strings::of("en"), cause.because)},
+                        {"clause", clause_json(cause.because)}});
     breakdowns.push_back(
         {{"metric", breakdown.metric},
          {"speedup", breakdown.speedup},
          {"causes", causes},
-         {"missing", breakdown.missing.empty() ? Json() : Json(breakdown.missing)}});
+         {"missing", breakdown.missing.empty()
+                         ? Json()
+                         : Json(Strings::of("en")("compare.missing." + breakdown.missing))}});
   }
   Json json = {{"schema", "quench.compare/1"},
                {"a", c.name_a},
@@ -67,7 +111,8 @@ Json comparison_json(const Comparison& c) {
                {"breakdown", breakdowns},
                {"cost", nullptr},
                {"live", c.live ? live_runs_json(*c.live) : Json()},
-               {"remarks", c.remarks}};
+               {"remarks", english(c.remarks)},
+               {"remark_clauses", clauses_json(c.remarks)}};
   if (c.cost) {
     auto or_null = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
     Json rows = Json::array(), runs = Json::array();
@@ -80,69 +125,76 @@ Json comparison_json(const Comparison& c) {
                     {"rows", rows},
                     {"break_even_runs", runs},
                     {"break_even_rented_hours", or_null(c.cost->break_even_rented_hours)},
-                    {"lines", c.cost->lines}};
+                    {"lines", english(c.cost->lines)},
+                    {"line_clauses", clauses_json(c.cost->lines)}};
   }
   return json;
 }
 
-Table comparison_table(const Comparison& c) {
+Table comparison_table(const Comparison& c, const Strings& strings) {
   Table table;
-  table.columns = {{"task", "task", Align::kLeft},
-                   {"metric", "figure", Align::kLeft},
-                   {"a", "A"},
-                   {"b", "B"},
-                   {"speedup", "B faster by"},
-                   {"low", "from"},
-                   {"high", "to"},
-                   {"runs_a", "runs A"},
-                   {"runs_b", "runs B"},
-                   {"p", "p"},
-                   {"verdict", "B is", Align::kLeft},
-                   {"note", "", Align::kLeft}};
+  for (const char* key : {"task", "metric", "a", "b", "speedup", "low", "high", "runs_a", "runs_b",
+                          "p", "verdict", "note"}) {
+    const std::string_view name = key;
+    const bool is_text = name == "task" || name == "metric" || name == "verdict" || name == "note";
+    table.columns.push_back({key, strings(std::string("compare.column.") + key),
+                             is_text ? Align::kLeft : Align::kRight});
+  }
   for (const CompareRow& row : c.rows) {
-    const bool has_interval = row.note.empty();
-    table.rows.push_back({text_cell(row.task), text_cell(row.metric), number_cell(row.a, 3),
+    const bool has_interval = !row.has_too_few_runs;
+    Cell note = {"", ""};
+    if (row.has_too_few_runs)
+      note = {strings("compare.too_few"), Strings::of("en")("compare.too_few")};
+    table.rows.push_back({named_cell(strings, row.task == "all" ? "compare." : "name.", row.task),
+                          named_cell(strings, "compare.", row.metric), number_cell(row.a, 3),
                           number_cell(row.b, 3), number_cell(row.speedup, 2),
                           number_cell(has_interval ? std::optional(row.low) : std::nullopt, 2),
                           number_cell(has_interval ? std::optional(row.high) : std::nullopt, 2),
                           number_cell(static_cast<double>(row.runs_a), 0),
                           number_cell(static_cast<double>(row.runs_b), 0), number_cell(row.p, 4),
-                          text_cell(row.verdict), text_cell(row.note)});
+                          named_cell(strings, "compare.verdict.", row.verdict), note});
   }
   return table;
 }
 
-std::string comparison_text(const Comparison& c) {
+std::string comparison_text(const Comparison& c, const Strings& strings) {
   std::string text = fmt::format("A: {}\nB: {}\n\n", c.name_a, c.name_b);
-  text += comparison_table(c).text();
-  text += fmt::format(
-      "\nA difference is called with at most {:.3g} % error over the whole table (exact {} tests, "
-      "Holm); {} {} are needed to tell anything.\n",
-      c.alpha * 100.0, c.live ? "sign" : "rank", c.runs_needed,
-      c.live ? "pairs" : "runs of each task and side");
-  if (c.live) text += live_runs_text(*c.live);
+  text += comparison_table(c, strings).text();
+  text += "\n" +
+          strings(c.live ? "compare.called_pairs" : "compare.called_records",
+                  {{"alpha_percent", fmt::format("{:.3g}", c.alpha * 100.0)},
+                   {"runs_needed", std::to_string(c.runs_needed)}}) +
+          "\n";
+  if (c.live) text += live_runs_text(*c.live, strings);
   for (const Breakdown& breakdown : c.breakdowns) {
-    text += fmt::format("\n{}: {:.2f} =", breakdown.metric, breakdown.speedup);
-    for (size_t i = 0; i < breakdown.causes.size(); ++i)
-      text += fmt::format("{} {} {:.2f}", i == 0 ? "" : " x", breakdown.causes[i].name,
-                          breakdown.causes[i].factor);
-    text += "\n";
-    for (const Cause& cause : breakdown.causes)
-      text += fmt::format("  {:<18} {}\n", cause.name, cause.because);
-    if (!breakdown.missing.empty())
-      text += fmt::format("  not told apart without {}\n", breakdown.missing);
+    text +=
+        "\n" + strings("compare.ratio", {{"metric", strings("compare." + breakdown.metric)},
+                                         {"speedup", fmt::format("{:.2f}", breakdown.speedup)}});
+    std::string sentences;
+    for (size_t i = 0; i < breakdown.causes.size(); ++i) {
+      const Cause& cause = breakdown.causes[i];
+      const std::string name = strings("compare.cause." + cause.name);
+      text += fmt::format("{} {} {:.2f}", i == 0 ? "" : " x", name, cause.factor);
+      sentences += fmt::format("  {}: {}\n", name, compare_sentence(strings, cause.because));
+    }
+    text += "\n" + sentences;
+    if (!breakdown.missing.empty()) {
+      const std::string missing = strings("compare.missing." + breakdown.missing);
+      text += "  " + strings("html.compare.missing", {{"missing", missing}}) + "\n";
+    }
   }
   if (c.cost) {
-    text += fmt::format("\ncost of a run, in {}\n", c.cost->currency);
+    text += "\n" + strings("compare.cost_of_run", {{"currency", c.cost->currency}}) + "\n";
     auto amount = [](const std::optional<double>& value) {
       return value ? fmt::format("{:.2g}", *value) : std::string("-");
     };
     for (const CostRow& row : c.cost->rows)
       text += fmt::format("  {:<14} A {:>8}  B {:>8}\n", row.task, amount(row.a_per_run),
                           amount(row.b_per_run));
-    for (const std::string& line : c.cost->lines) text += "  " + line + "\n";
+    for (const Clause& line : c.cost->lines) text += "  " + compare_sentence(strings, line) + "\n";
   }
-  for (const std::string& remark : c.remarks) text += "\nremark: " + remark + "\n";
+  for (const Clause& remark : c.remarks)
+    text += "\n" + strings("compare.remark", {{"text", compare_sentence(strings, remark)}}) + "\n";
   return text;
 }
 

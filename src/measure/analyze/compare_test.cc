@@ -106,7 +106,7 @@ TEST(Compare, FivePercentAreFound) {
 TEST(Compare, FewRunsCannotTell) {
   const Comparison c = compare_records(record(1, 1), record(2, 1, 3.0)).value();
   for (const CompareRow& row : c.rows) EXPECT_EQ(row.verdict, "cannot tell");
-  EXPECT_EQ(find_row(c, "chat/en", "ttft_s").note, "too few runs to tell");
+  EXPECT_TRUE(find_row(c, "chat/en", "ttft_s").has_too_few_runs);
   EXPECT_GT(c.runs_needed, 1);
 }
 
@@ -130,7 +130,9 @@ TEST(Compare, ImpossibleRecordsAreSaid) {
   Json fast = record(1, 10, 0.01);  // 10,000 tok/s of 1e8 bytes at 20 GB/s
   const Comparison c = compare_records(record(2, 10), fast).value();
   ASSERT_FALSE(c.remarks.empty());
-  EXPECT_NE(c.remarks.front().find("impossible"), std::string::npos);
+  EXPECT_NE(compare_sentence(Strings::of("en"), c.remarks.front()).find("impossible"),
+            std::string::npos);
+  EXPECT_NE(comparison_text(c, Strings::of("zh")).find("不可能"), std::string::npos);
 }
 
 TEST(Compare, GridsAreComparedRowByRow) {
@@ -192,12 +194,21 @@ TEST(Compare, ThePublishedCase) {
   // An article rented is 15 x 3.5 / 3600 CNY, bought 170 W x 15.8 s at 0.54 CNY per kWh.
   EXPECT_NEAR(*c.cost->break_even_runs[1], 2500.0 / (0.014583 - 0.0004035), 50.0);
   std::string remarks;
-  for (const std::string& remark : c.remarks) remarks += remark + "\n";
+  for (const Clause& remark : c.remarks)
+    remarks += compare_sentence(Strings::of("en"), remark) + "\n";
   EXPECT_NE(remarks.find("15.2 GB of bf16 weights do not fit the 12 GB"), std::string::npos)
       << remarks;
   EXPECT_NE(remarks.find("20 minutes at 15 CNY an hour are 5 CNY, not 20"), std::string::npos)
       << remarks;
   EXPECT_NE(remarks.find("124 times too much"), std::string::npos) << remarks;
+  const std::string chinese = comparison_text(c, Strings::of("zh"));
+  for (const char* words : {"放不进", "是 5 CNY，不是 20", "高了 124 倍", "小时后回本", "无法判断"})
+    EXPECT_NE(chinese.find(words), std::string::npos) << words << "\n" << chinese;
+  const Json json = comparison_json(c);
+  EXPECT_EQ(json.at("remarks").size(), json.at("remark_clauses").size());
+  EXPECT_EQ(compare_sentence(Strings::of("en"), json.at("remark_clauses").at(0), ""),
+            json.at("remarks").at(0));
+  EXPECT_EQ(compare_sentence(Strings::of("zh"), {{"key", "of another version"}}, "text"), "text");
 }
 
 TEST(Compare, RefusesWhatIsNoRecord) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/paths.h"
+#include "measure/slice.h"
 #include "plan/roofline.h"
 
 namespace quench {
@@ -107,8 +108,20 @@ PredictFn predict_elsewhere(const Predictor& predictor, const Placement& setup,
   };
 }
 
-Result<PredictFn> predict_here(const SessionOptions& options, const Ceilings& ceilings) {
+Result<PredictFn> predict_here(const SessionOptions& options, const Ceilings& ceilings,
+                               const Placement& longest) {
   QUENCH_TRY(const Shares shares, load_shares());
+  QUENCH_TRY(const auto whole, plan_model(options, Weights::kOptional));
+  const auto longest_tokens = static_cast<int64_t>(longest.prompt_tokens + longest.output_tokens);
+  const auto slice =
+      SliceTimes::measure(options, whole->plan, static_cast<int64_t>(longest.prompt_tokens),
+                          longest_tokens, static_cast<int64_t>(longest.batch));
+  const std::string basis =
+      slice ? std::string("some of the model's layers, run here just now with random weights")
+            : fmt::format(
+                  "the plan's bytes and operations over this machine's measured ceilings; quench "
+                  "reaches {:.0f} % of the limit in decode and {:.0f} % in prefill ({})",
+                  100.0 * shares.decode, 100.0 * shares.prefill, slice.error().message);
   return PredictFn([=](const Placement& setup) -> Result<Prediction> {
     SessionOptions with_sizes = options;
     const auto tokens = static_cast<int64_t>(setup.prompt_tokens + setup.output_tokens);
@@ -117,20 +130,22 @@ Result<PredictFn> predict_here(const SessionOptions& options, const Ceilings& ce
     with_sizes.goal.kv_tokens = tokens * with_sizes.goal.max_batch_size;
     QUENCH_TRY(const auto model, plan_model(with_sizes, Weights::kOptional));
     const Plan& plan = model->plan;
-    const double layers_s = shares.step_s_per_layer * setup.shape.layers();
     const auto batch = static_cast<int64_t>(setup.batch);
+    auto terms = [&](const Pass& pass, double share) {
+      const PassLimit limit = pass_limit(plan, ceilings, pass);
+      if (slice) return terms_of(limit, limit.limit_s() / slice->pass_s(pass), 0.0);
+      return terms_of(limit, share, shares.step_s_per_layer * setup.shape.layers());
+    };
     Prediction result;
     const int64_t middle = static_cast<int64_t>(setup.prompt_tokens + setup.output_tokens / 2.0);
-    result.step =
-        terms_of(pass_limit(plan, ceilings, {1, middle, batch, batch}), shares.decode, layers_s);
+    result.step = terms({1, middle, batch, batch}, shares.decode);
     // A prompt goes through in steps of at most max_tokens.
     const auto prompt = static_cast<int64_t>(setup.prompt_tokens);
     const int64_t chunk = std::max<int64_t>(1, plan.limits.max_tokens / batch);
     for (int64_t done = 0; done < prompt; done += chunk) {
       const int64_t now = std::min(chunk, prompt - done);
       const StepTerms part =
-          terms_of(pass_limit(plan, ceilings, {now, done, batch, done + now < prompt ? 0 : batch}),
-                   shares.prefill, layers_s);
+          terms({now, done, batch, done + now < prompt ? 0 : batch}, shares.prefill);
       result.prefill.weights_bytes += part.weights_bytes;
       result.prefill.flop += part.flop;
       result.prefill.weights_s += part.weights_s;
@@ -152,10 +167,7 @@ Result<PredictFn> predict_here(const SessionOptions& options, const Ceilings& ce
     result.memory.activations_bytes = static_cast<double>(plan.workspace_bytes);
     const double total = result.memory.total_bytes();
     result.memory_bytes = {total, total, total};
-    result.calibration.basis = fmt::format(
-        "the plan's bytes and operations over this machine's measured ceilings; quench reaches "
-        "{:.0f} % of the limit in decode and {:.0f} % in prefill",
-        100.0 * shares.decode, 100.0 * shares.prefill);
+    result.calibration.basis = basis;
     return result;
   });
 }

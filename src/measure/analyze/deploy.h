@@ -19,9 +19,11 @@ using PredictFn = std::function<Result<Prediction>(const Placement&)>;
 PredictFn predict_elsewhere(const Predictor& predictor, const Placement& setup,
                             const std::string& engine_text);
 
-// This machine: `options` name the model and its format. Memory is the plan's; times are the
-// roofline's limit over the share of it that quench reaches.
-Result<PredictFn> predict_here(const SessionOptions& options, const Ceilings& ceilings);
+// This machine: `options` name the model and its format. Memory is the plan's; times are those of a
+// slice of the model, run once for lengths and batches up to those of `longest`, or where there is
+// no memory for one, the roofline's limit over the share of it that quench reaches.
+Result<PredictFn> predict_here(const SessionOptions& options, const Ceilings& ceilings,
+                               const Placement& longest);
 
 struct Fit {
   double usable_bytes = 0.0;  // of one device

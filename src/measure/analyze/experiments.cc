@@ -13,6 +13,9 @@ double distance(double a, double b) { return std::fabs(std::log(a / b)); }
 // Repeats too few for an interval of the median with any meaning.
 constexpr size_t kFewestPairs = 4;
 
+// Of one wrong finding among all the experiments of one explanation.
+constexpr double kFamilyAlpha = 0.05;
+
 // No part of a run is known better than this.
 constexpr double kSmallestEffect = 1.05;
 
@@ -23,6 +26,25 @@ std::string title(const std::string& id) {
   if (id == "together") return "two models at once";
   if (id == "isolated") return "two models, kept apart";
   return "a neighbour";
+}
+
+std::vector<double> ratios_of(const Experiment& experiment) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < experiment.unchanged_tok_s.size(); ++i)
+    ratios.push_back(experiment.changed_tok_s[i] / experiment.unchanged_tok_s[i]);
+  return ratios;
+}
+
+// Of what was found: that the median is not `otherwise`, or lies outside the prediction.
+double p_of_finding(const Experiment& experiment, const std::vector<double>& ratios) {
+  if (experiment.outcome == Outcome::kCannotTell) return 1.0;
+  const Forecast& predicted = experiment.predicted;
+  const double bound = experiment.outcome == Outcome::kHeld ? predicted.otherwise
+                       : experiment.ratio > predicted.high  ? predicted.high
+                                                            : predicted.low;
+  const auto above =
+      std::count_if(ratios.begin(), ratios.end(), [&](double ratio) { return ratio > bound; });
+  return sign_test(static_cast<int64_t>(ratios.size()), above);
 }
 
 }  // namespace
@@ -84,9 +106,7 @@ Result<void> measure_in_turns(const Turns& turns, const Arm& unchanged, const Ar
 }
 
 void judge(Experiment& experiment) {
-  std::vector<double> ratios;
-  for (size_t i = 0; i < experiment.unchanged_tok_s.size(); ++i)
-    ratios.push_back(experiment.changed_tok_s[i] / experiment.unchanged_tok_s[i]);
+  const std::vector<double> ratios = ratios_of(experiment);
   experiment.outcome = Outcome::kCannotTell;
   if (!ratios.empty()) {
     const MedianInterval interval = median_interval(ratios);
@@ -110,6 +130,26 @@ void judge(Experiment& experiment) {
   } else {
     experiment.outcome = Outcome::kHeld;
   }
+  experiment.p = p_of_finding(experiment, ratios);
+}
+
+void judge_together(std::vector<Experiment>& experiments) {
+  std::vector<Experiment*> measured;
+  std::vector<double> p;
+  for (Experiment& one : experiments) {
+    if (one.unchanged_tok_s.empty()) continue;
+    measured.push_back(&one);
+    p.push_back(one.p);
+  }
+  const std::vector<double> adjusted = holm_adjusted(p);
+  for (size_t i = 0; i < measured.size(); ++i) {
+    Experiment& one = *measured[i];
+    one.p_together = adjusted[i];
+    if (one.outcome == Outcome::kCannotTell || adjusted[i] <= kFamilyAlpha) continue;
+    one.note = fmt::format("{} alone (p {:.3f}), but one of {} predictions (p {:.3f} by Holm)",
+                           outcome_name(one.outcome), one.p, measured.size(), adjusted[i]);
+    one.outcome = Outcome::kCannotTell;
+  }
 }
 
 Json experiment_json(const Experiment& experiment) {
@@ -130,6 +170,8 @@ Json experiment_json(const Experiment& experiment) {
           {"high", known(experiment.high)},
           {"coverage", known(experiment.coverage)},
           {"outcome", outcome_name(experiment.outcome)},
+          {"p", known(experiment.p)},
+          {"p_together", experiment.p_together ? Json(*experiment.p_together) : Json()},
           {"observed_others_cpus",
            experiment.observed_others_cpus ? Json(*experiment.observed_others_cpus) : Json()},
           {"note", experiment.note}};

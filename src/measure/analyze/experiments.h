@@ -71,6 +71,9 @@ struct Experiment {
   double low = 0.0, high = 0.0;                        // of the median
   double coverage = 0.0;                               // that the interval holds it
   Outcome outcome = Outcome::kCannotTell;
+  // Of the finding (sign test): that chance alone finds so much; 1: nothing was found.
+  double p = 1.0;
+  std::optional<double> p_together;            // corrected for all that were tried at once
   std::optional<double> observed_others_cpus;  // busy with other processes during the changed runs
   std::string note;                            // why it was not measured, or cannot tell
 };
@@ -81,6 +84,10 @@ Result<void> measure_in_turns(const Turns& turns, const Arm& unchanged, const Ar
 // Held: the median is as predicted and the interval excludes what would be otherwise. Refuted: the
 // interval misses the prediction. Else the spread is larger than the effect.
 void judge(Experiment& experiment);
+// Several predictions are tried to prove one thing, and one of them errs more easily than each:
+// what stays above 5 % by Holm's correction over all that were measured becomes "cannot tell". Each
+// experiment can be found wrongly in one way only, so it counts once.
+void judge_together(std::vector<Experiment>& experiments);
 
 Json experiment_json(const Experiment& experiment);
 // "half the bits (...), decode: predicted ... times as fast".

@@ -46,6 +46,7 @@ class LiveRun {
     QUENCH_TRY_VOID(fewer_threads());
     QUENCH_TRY_VOID(double_batch());
     QUENCH_TRY_VOID(neighbour());
+    judge_together(report_.experiments);
     for (LiveCase& one : report_.cases) {
       one.conclusion =
           conclude(one.pass.is_prefill ? "prefill" : "decode", one.limiter.id, report_.experiments);

@@ -12,6 +12,7 @@ namespace {
 
 constexpr double kDifferenceOfInterest = 0.05;
 constexpr double kOthersWorthSaying = 0.1;
+constexpr double kTests = 2.0;  // decode and prefill
 
 class LiveCompare {
  public:
@@ -94,10 +95,7 @@ class LiveCompare {
   static void remark_on_others(const MachineInterval& during, Comparison& comparison) {
     const double others = during.others_share.value_or(0.0) + during.steal_share.value_or(0.0);
     if (others < kOthersWorthSaying) return;
-    comparison.remarks.push_back(fmt::format(
-        "others took {:.0f} % of the processors' time meanwhile: both sides are slower than they "
-        "would be alone, not alike in every pair, and more pairs are needed to tell",
-        100.0 * others));
+    comparison.remarks.push_back({"others", {{"percent", fmt::format("{:.0f}", 100.0 * others)}}});
   }
 
   Result<std::unique_ptr<LiveModel>> open(const SessionOptions& options, const char* stage) const {
@@ -127,7 +125,8 @@ class LiveCompare {
     auto arm_of = [&](Side& side) {
       return Arm([&, row = side.row(is_prefill)]() -> Result<double> {
         if (is_stopped()) return fail(ErrorCode::kCancelled, "Stopped by Ctrl-C.");
-        show(test.test + " of both in turns", runs++, 2 * options_.pairs);
+        show(test.test + " of both in turns", runs, std::max(runs + 1, 2 * options_.pairs));
+        ++runs;
         return side.model->tok_s(row);
       });
     };
@@ -135,7 +134,11 @@ class LiveCompare {
     turns.pairs = options_.pairs;
     turns.deadline_s = end_s;
     turns.clock = options_.clock;
-    QUENCH_TRY(test.pairs, measure_pairs(turns, arm_of(sides_[0]), arm_of(sides_[1])));
+    const Arm a = arm_of(sides_[0]), b = arm_of(sides_[1]);
+    QUENCH_TRY(test.pairs,
+               options_.find > 0.0
+                   ? measure_pairs_to_find(turns, options_.find, options_.alpha / kTests, a, b)
+                   : measure_pairs(turns, a, b));
     if (test.pairs.count() > 0) return test;
     return fail(ErrorCode::kInvalidArgument,
                 "The budget of {:.0f} s ended before the first pair of {}; --budget gives more.",

@@ -15,6 +15,7 @@ struct LiveCompareOptions {
   SessionOptions a, b;
   LiveLimits lengths;
   int64_t pairs = 12;      // of decode and of prefill, each
+  double find = 0.0;       // then as many as a difference of this share needs; 0: no more
   double budget_s = 60.0;  // after the models are loaded; the pair that is under way is finished
   double run_s = 0.15;     // of one decode run: many times a scheduler's slice
   double alpha = 0.01;     // chance of calling a difference that is none, of the whole table

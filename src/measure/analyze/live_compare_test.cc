@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "base/clock.h"
+#include "measure/report/compare_html.h"
+#include "measure/statistics.h"
 #include "own_cache.h"
 #include "test_paths.h"
 
@@ -61,6 +64,9 @@ TEST(LiveCompare, FindsTheFasterOfTwoAndBreaksItDown) {
   const Json json = comparison_json(*comparison);
   EXPECT_EQ(json.at("live").at("tests").at(0).at("a_tok_s").size(), 30u);
   EXPECT_NE(comparison_text(*comparison).find("a difference of 5 % needs"), std::string::npos);
+  const std::string page = compare_html(json, Json(), Json(), Strings::of("zh"));
+  for (const char* words : {"每一对的速度", "轮流测量（ABBA）", "30 对", "矩阵乘与注意力之外"})
+    EXPECT_NE(page.find(words), std::string::npos) << words;
 }
 
 TEST(LiveCompare, TooFewPairsTellNothingAndSaySo) {
@@ -80,6 +86,58 @@ TEST(LiveCompare, TooFewPairsTellNothingAndSaySo) {
   const std::atomic<bool> stop = true;
   options.stop = &stop;
   EXPECT_FALSE(compare_live(options));
+}
+
+// A run of the engine step by step, each of which takes this share longer than it does.
+Arm delayed(LiveModel& model, const GridRow& row, double delay) {
+  return [&model, row, delay]() -> Result<double> {
+    double run_s = 0.0;
+    for (int64_t i = 0; i < row.tokens; ++i) {
+      GridRow step = row;
+      step.tokens = 1;
+      step.depth += i;
+      const double step_s = model.runner().run(step);
+      const double end_s = now_s();
+      while (now_s() - end_s < delay * step_s) {
+      }
+      run_s += step_s + (now_s() - end_s);
+    }
+    return static_cast<double>(row.tokens) / run_s;
+  };
+}
+
+// With 90 % power, two of five trials fail to show it once in two thousand times; and without a
+// delay two of five are called a difference once in four thousand.
+TEST(LiveCompare, ADelayOf5PercentOfEachStepIsFoundWithThePairsThatItAsksFor) {
+  const LiveLimits lengths = {.prompt_tokens = 4, .depth = 8};
+  LiveCompareOptions options = tiny_pair();
+  const auto model = LiveModel::open(options.a, lengths, 0);
+  ASSERT_TRUE(model) << model.error().message;
+  GridRow row = warm_up(**model, lengths, 1, 0.0).decode;
+  row.tokens = 8;
+  constexpr double kAlpha = 0.005;
+  for (const double delay : {0.05, 0.0}) {
+    int called = 0;
+    for (int trial = 0; trial < 5; ++trial) {
+      Turns turns;
+      turns.pairs = 12;
+      turns.deadline_s = 1.0;
+      turns.clock = [] { return 0.0; };
+      const auto pairs = measure_pairs_to_find(turns, 0.05, kAlpha, delayed(**model, row, 0.0),
+                                               delayed(**model, row, delay));
+      ASSERT_TRUE(pairs) << pairs.error().message;
+      if (pairs->count() >= static_cast<size_t>(kMostPairs))
+        GTEST_SKIP() << "this machine is too restless now for differences of 5 %";
+      int64_t slower = 0;
+      for (const double ratio : pairs->ratios()) slower += ratio < 1.0 ? 1 : 0;
+      const auto count = static_cast<int64_t>(pairs->count());
+      const bool is_called = sign_test(count, slower) <= kAlpha;
+      called += is_called && (delay == 0.0 || 2 * slower > count) ? 1 : 0;
+      RecordProperty(delay > 0.0 ? "pairs" : "pairs_of_equals", static_cast<int>(count));
+    }
+    const bool is_right = delay > 0.0 ? called >= 2 : called <= 1;
+    EXPECT_TRUE(is_right) << called << " of 5 with a delay of " << delay;
+  }
 }
 
 }  // namespace

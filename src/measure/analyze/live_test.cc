@@ -121,6 +121,40 @@ TEST(Experiments, Verdicts) {
   EXPECT_NE(outcome_text(vague).find("otherwise"), std::string::npos);
 }
 
+TEST(Experiments, ManyAtOnceNeedMoreThanOneAlone) {
+  Forecast forecast;
+  forecast.low = 1.5;
+  forecast.high = 1.9;
+  auto tried = [&](size_t pairs, double changed_tok_s) {
+    Experiment one;
+    one.predicted = forecast;
+    one.unchanged_tok_s.assign(pairs, 100.0);
+    one.changed_tok_s.assign(pairs, changed_tok_s);
+    judge(one);
+    return one;
+  };
+  // Six pairs that agree are found by chance 3 times in 100, and once in 5 times by one of six.
+  std::vector<Experiment> six(6, tried(6, 170.0));
+  ASSERT_EQ(six[0].outcome, Outcome::kHeld);
+  EXPECT_NEAR(six[0].p, 2.0 / 64.0, 1e-12);
+  judge_together(six);
+  for (const Experiment& one : six) {
+    EXPECT_EQ(one.outcome, Outcome::kCannotTell);
+    EXPECT_NEAR(*one.p_together, 6.0 * 2.0 / 64.0, 1e-12);
+    EXPECT_NE(one.note.find("held alone"), std::string::npos);
+  }
+  // Eight are enough, and what was not tried does not count.
+  std::vector<Experiment> enough(6, tried(8, 170.0));
+  enough.emplace_back().note = "no memory";
+  judge_together(enough);
+  EXPECT_EQ(enough[5].outcome, Outcome::kHeld);
+  EXPECT_FALSE(enough[6].p_together);
+  std::vector<Experiment> wrong = {tried(6, 100.0), tried(10, 170.0)};
+  judge_together(wrong);
+  EXPECT_EQ(wrong[0].outcome, Outcome::kRefuted);  // the weaker of two: 0.03
+  EXPECT_EQ(wrong[1].outcome, Outcome::kHeld);
+}
+
 TEST(Experiments, TurnsAreAbbaAndEndAtTheDeadline) {
   std::string order;
   FakeTarget a{.speeds = {1.0}, .order = &order, .name = 'a'};

@@ -51,9 +51,8 @@ std::vector<double> Pairs::ratios() const {
   return result;
 }
 
-Result<Pairs> measure_pairs(const Turns& turns, const Arm& a, const Arm& b) {
-  Pairs pairs;
-  for (int64_t pair = 0; pair < turns.pairs; ++pair) {
+Result<void> continue_pairs(const Turns& turns, const Arm& a, const Arm& b, Pairs& pairs) {
+  for (auto pair = static_cast<int64_t>(pairs.count()); pair < turns.pairs; ++pair) {
     if (turns.clock() >= turns.deadline_s) break;
     double speeds[2] = {};
     for (const bool second : {false, true}) {
@@ -63,6 +62,12 @@ Result<Pairs> measure_pairs(const Turns& turns, const Arm& a, const Arm& b) {
     pairs.a.push_back(speeds[0]);
     pairs.b.push_back(speeds[1]);
   }
+  return {};
+}
+
+Result<Pairs> measure_pairs(const Turns& turns, const Arm& a, const Arm& b) {
+  Pairs pairs;
+  QUENCH_TRY_VOID(continue_pairs(turns, a, b, pairs));
   return pairs;
 }
 
@@ -97,6 +102,17 @@ std::optional<int64_t> pairs_needed(const PairSpread& spread, double difference,
     if (power(spread, difference, n, alpha) >= kPower) return n;
   }
   return std::nullopt;
+}
+
+Result<Pairs> measure_pairs_to_find(Turns turns, double difference, double alpha, const Arm& a,
+                                    const Arm& b) {
+  QUENCH_TRY(Pairs pairs, measure_pairs(turns, a, b));
+  for (;;) {
+    const size_t before = pairs.count();
+    turns.pairs = pairs_needed(pair_spread(pairs), difference, alpha).value_or(kMostPairs);
+    QUENCH_TRY_VOID(continue_pairs(turns, a, b, pairs));
+    if (pairs.count() == before) return pairs;  // enough, or the deadline
+  }
 }
 
 }  // namespace quench

@@ -28,8 +28,9 @@ struct Pairs {
 };
 
 // Every second pair is measured the other way round. Ends at the deadline, or with what the arms
-// return as an error.
+// return as an error. The second continues to turns.pairs in all.
 Result<Pairs> measure_pairs(const Turns& turns, const Arm& a, const Arm& b);
+Result<void> continue_pairs(const Turns& turns, const Arm& a, const Arm& b, Pairs& pairs);
 
 // How the logarithms of the ratios scatter: normally with log_sd (1.4826 MAD, with Croux and
 // Rousseeuw's factor n / (n - 0.8) for few values, 1992), but for a share of outliers.
@@ -47,5 +48,10 @@ std::optional<double> smallest_paired_difference(const PairSpread& spread, int64
 // - the number of pairs for this difference; null: more than kMostPairs.
 constexpr int64_t kMostPairs = 1000;
 std::optional<int64_t> pairs_needed(const PairSpread& spread, double difference, double alpha);
+
+// After turns.pairs, goes on to the number that this difference needs by the scatter seen until
+// then. Which side is faster plays no part in when it ends, so the test keeps its level.
+Result<Pairs> measure_pairs_to_find(Turns turns, double difference, double alpha, const Arm& a,
+                                    const Arm& b);
 
 }  // namespace quench

@@ -61,8 +61,12 @@ void add_figures(const Json& task, std::vector<MeasuredFigure>& figures) {
     tpot_s.push_back(run.at("tpot_s"));
   }
   const std::string name = task.at("task");
-  if (!ttft_s.empty()) figures.push_back({name, "ttft_s", median(prompt), median(ttft_s)});
-  if (!tpot_s.empty()) figures.push_back({name, "tpot_s", median(context), median(tpot_s)});
+  if (!ttft_s.empty()) figures.push_back({name, "ttft_s", median(prompt), median(ttft_s), {}});
+  if (!tpot_s.empty()) figures.push_back({name, "tpot_s", median(context), median(tpot_s), {}});
+}
+
+std::optional<double> sum_of_others(std::optional<double> others, std::optional<double> steal) {
+  return others ? std::optional(*others + steal.value_or(0.0)) : std::nullopt;
 }
 
 std::string sentence(const std::vector<Score>& scores) {
@@ -75,11 +79,18 @@ std::string sentence(const std::vector<Score>& scores) {
         100.0 * one.mean_error,
         one.count == 1 ? std::string(inside == 1 ? "inside its interval" : "outside its interval")
                        : fmt::format("{} of {} inside their intervals", inside, one.count));
+    if (one.model_count > 0)
+      text += fmt::format(", {:.0f} % by what the machine reached beside it",
+                          100.0 * one.mean_model_error);
     text += ", ";
   }
   if (text.empty()) return text;
   text.resize(text.size() - 2);
-  return fmt::format("Predicted on {}: {}.", scores.front().prediction_time, text);
+  const auto others = scores.front().others_share;
+  return fmt::format(
+      "Predicted on {}: {}{}.", scores.front().prediction_time, text,
+      others ? fmt::format("; others took {:.0f} % of the processors meanwhile", 100.0 * *others)
+             : "");
 }
 
 Result<std::unique_ptr<History>> open_user_history() {
@@ -194,6 +205,14 @@ std::optional<Measurement> measurement_of(const Json& record) {
                   record.at("build").at("isa"),
                   record.at("settings").at("threads"),
                   1};
+    if (const Json& state = record.at("state"); state.is_object()) {
+      auto share = [&](const char* name) {
+        return state.contains(name) && state.at(name).is_number()
+                   ? std::optional(state.at(name).get<double>())
+                   : std::nullopt;
+      };
+      result.others_share = sum_of_others(share("others_share"), share("steal_share"));
+    }
     for (const Json& task : record.at("tasks")) add_figures(task, result.figures);
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;  // a server's, a typed one, or of an earlier version
@@ -213,19 +232,21 @@ std::vector<Measurement> measurements_of(const SpeedGrid& grid, const std::strin
       one.time = time;
       one.model = grid.model;
       one.key = prediction_key(grid.measured, grid.isa, grid.threads, row.batch);
+      one.others_share =
+          sum_of_others(grid.state.during.others_share, grid.state.during.steal_share);
       at = result.insert(result.end(), std::move(one));
     }
     const auto tokens = static_cast<double>(row.tokens);
     const double speed = row.median_tok_s() / static_cast<double>(row.batch);
     const std::string task =
         fmt::format("{} {}", row.is_prefill ? "prefill" : "decode", row.tokens);
-    if (row.is_prefill) {
-      at->figures.push_back({task, "ttft_s", tokens, tokens / speed});
-    } else {
+    MeasuredFigure figure = {task, "ttft_s", tokens, tokens / speed, {}};
+    if (!row.is_prefill) {
       const double context = static_cast<double>(row.depth) + tokens / 2.0;
-      at->figures.push_back(
-          {fmt::format("{} @ {}", task, row.depth), "tpot_s", context, 1.0 / speed});
+      figure = {fmt::format("{} @ {}", task, row.depth), "tpot_s", context, 1.0 / speed, {}};
     }
+    if (const auto error = row.expected_error()) figure.expected = figure.measured * (1.0 + *error);
+    at->figures.push_back(std::move(figure));
   }
   return result;
 }
@@ -238,9 +259,12 @@ Measurement measurement_of(const LiveReport& report, const std::string& time) {
   for (const LiveCase& one : report.cases) {
     const MeasuredPass& pass = one.pass;
     result.key = prediction_key(report.measured, report.isa, report.threads, pass.batch);
+    if (pass.others_cpus) result.others_share = *pass.others_cpus / pass.cpus;
     result.figures.push_back({pass.is_prefill ? "prefill" : "decode",
                               pass.is_prefill ? "ttft_s" : "tpot_s",
-                              static_cast<double>(pass.context), pass.time.total_s()});
+                              static_cast<double>(pass.context),
+                              pass.time.total_s(),
+                              {}});
   }
   return result;
 }
@@ -254,7 +278,7 @@ std::vector<Score> score(const KeptPrediction& prediction, const Measurement& me
     scores.push_back({prediction.id, measurement.id, figure.task, figure.metric, measurement.time,
                       prediction.time, measurement.model, measurement.key.format,
                       measurement.key.machine, figure.tokens, said->value, said->low, said->high,
-                      figure.measured});
+                      figure.measured, figure.expected, measurement.others_share});
   }
   return scores;
 }

@@ -53,10 +53,12 @@ struct MeasuredFigure {
   std::string metric;   // "ttft_s", "tpot_s"
   double tokens = 0.0;  // as in PredictedPoint
   double measured = 0.0;
+  std::optional<double> expected;  // as in Score
 };
 struct Measurement {
   std::string id, time, model;
   PredictionKey key;
+  std::optional<double> others_share;  // as in Score
   std::vector<MeasuredFigure> figures;
 };
 // Of a quench.record/1 of the engine: medians of each task. Null: of something else.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "measure/analyze/compare.h"
 #include "measure/report/lookup.h"
 #include "measure/report/page_parts.h"
 #include "measure/report/shootout_report.h"
@@ -30,19 +31,34 @@ class ComparePage {
   std::string make() {
     html_.paragraph(strings_("html.compare.lead"), "lead");
     html_.terms({{"A", side_text("/a", *sides_[0])}, {"B", side_text("/b", *sides_[1])}});
-    for (const Json& remark : list(json_, "/remarks")) {
-      if (remark.is_string()) html_.paragraph(remark.get<std::string>(), "warning");
-    }
+    for (const std::string& remark : sentences("/remarks", "/remark_clauses"))
+      html_.paragraph(remark, "warning");
     verdict();
     speedups();
+    live_runs();
     for (const ComparedMetric& metric : kCompared) runs(metric);
     causes();
     cost();
+    live_machine();
     machines();
     return html_.page();
   }
 
  private:
+  // In the language of the page; of a file of an earlier version as it stands there.
+  std::vector<std::string> sentences(const char* texts, const char* clauses) const {
+    std::vector<std::string> result;
+    const Json& sentences = list(json_, clauses);
+    size_t i = 0;
+    for (const Json& text : list(json_, texts)) {
+      const Json& clause = i < sentences.size() ? sentences[i] : text;
+      if (text.is_string())
+        result.push_back(compare_sentence(strings_, clause, text.get<std::string>()));
+      ++i;
+    }
+    return result;
+  }
+
   // Its name with what tells two of the same name apart: label, threads, time.
   std::string side_text(const char* path, const Json& record) const {
     std::vector<std::string> parts = {text(json_, path)};
@@ -203,7 +219,8 @@ class ComparePage {
         const std::string id = text(cause, "/cause");
         table.rows.push_back({text_cell(strings_.fill("compare.cause." + id, {}).value_or(id)),
                               number_cell(number(cause, "/factor"), 2),
-                              text_cell(text(cause, "/because"))});
+                              text_cell(compare_sentence(strings_, part(cause, "/clause"),
+                                                         text(cause, "/because")))});
       }
       html_.paragraph(
           strings_("html.compare.ratio",
@@ -232,9 +249,68 @@ class ComparePage {
       table.rows.push_back({text_cell(task_text(row)), amount("/a_per_run"), amount("/b_per_run")});
     }
     html_.table(table);
-    for (const Json& line : list(json_, "/cost/lines")) {
-      if (line.is_string()) html_.paragraph(line.get<std::string>());
+    for (const std::string& line : sentences("/cost/lines", "/cost/line_clauses"))
+      html_.paragraph(line);
+  }
+
+  // Every run of the pairs of two models here.
+  void live_runs() {
+    StripChart chart;
+    chart.key = "html.compare.live";
+    chart.unit = {strings_("html.axis.speed"), 1.0, 1, false};
+    chart.label_column = "record";
+    for (const Json& test : list(json_, "/live/tests")) {
+      for (const bool is_b : {false, true}) {
+        Strip strip;
+        strip.panel = name_text(strings_, text(test, "/test"));
+        strip.label = is_b ? "B" : "A";
+        strip.color = is_b ? 1 : 0;
+        for (const Json& speed : list(test, is_b ? "/b_tok_s" : "/a_tok_s")) {
+          if (speed.is_number()) strip.values.push_back(speed.get<double>());
+        }
+        chart.strips.push_back(std::move(strip));
+      }
     }
+    add_strips(html_, strings_, chart);
+  }
+
+  // How it was measured, what the pairs could tell, and on what.
+  void live_machine() {
+    const Json& live = part(json_, "/live");
+    if (!live.is_object()) return;
+    auto figure = [&](const char* path) { return fixed(number(live, path).value_or(0.0), 0); };
+    html_.section(strings_("html.compare.live.how"));
+    html_.paragraph(strings_("compare.live.how", {{"seconds", figure("/measure_s")},
+                                                  {"depth", figure("/settings/depth")},
+                                                  {"prompt", figure("/settings/prompt_tokens")},
+                                                  {"batch", figure("/settings/batch")}}));
+    for (const Json& test : list(live, "/tests")) html_.paragraph(what_it_could_tell(test));
+    Facts facts;
+    for (const bool is_b : {false, true}) {
+      std::vector<std::string> kernels;
+      for (const Json& kernel : list(live, is_b ? "/kernels_b" : "/kernels_a")) {
+        if (kernel.is_string()) kernels.push_back(kernel.get<std::string>());
+      }
+      const Json& ceilings = part(live, is_b ? "/ceilings_b" : "/ceilings_a");
+      facts.emplace_back(is_b ? "B" : "A",
+                         strings_("bench.machine",
+                                  {{"cpu", text(ceilings, "/cpu_model")},
+                                   {"isa", text(ceilings, "/isa")},
+                                   {"threads", fixed(number(ceilings, "/threads").value_or(0), 0)},
+                                   {"kernels", strings_.join(kernels)}}));
+    }
+    html_.terms(facts);
+  }
+
+  std::string what_it_could_tell(const Json& json) const {
+    LiveTest test;
+    test.test = text(json, "/test");
+    for (const Json& speed : list(json, "/a_tok_s"))
+      test.pairs.a.push_back(speed.is_number() ? speed.get<double>() : 0.0);
+    test.smallest_difference = number(json, "/smallest_difference");
+    if (const auto needed = number(json, "/pairs_for_5_percent"))
+      test.pairs_for_5_percent = static_cast<int64_t>(*needed);
+    return live_test_text(test, strings_);
   }
 
   void machines() {

@@ -73,8 +73,14 @@ StripChart speed_chart(const Json& grid, const Strings& strings, const char* tes
 
 Table grid_table(const Json& grid, const Strings& strings) {
   Table table;
-  for (const char* key : {"test", "depth", "batch", "median_tok_s", "best_tok_s", "limit_tok_s",
-                          "limit_share", "bound", "read_bytes_per_token"}) {
+  std::vector<const char*> keys = {"test",         "depth",      "batch",
+                                   "median_tok_s", "best_tok_s", "limit_tok_s",
+                                   "limit_share",  "bound",      "read_bytes_per_token"};
+  bool is_predicted = false;
+  for (const Json& row : list(grid, "/rows"))
+    is_predicted = is_predicted || number(row, "/expected_error").has_value();
+  if (is_predicted) keys.insert(keys.end(), {"expected_tok_s", "expected_error"});
+  for (const char* key : keys) {
     const bool is_text = key == std::string_view("test") || key == std::string_view("bound");
     table.columns.push_back(
         {key, strings(std::string("column.") + key), is_text ? Align::kLeft : Align::kRight});
@@ -90,6 +96,12 @@ Table grid_table(const Json& grid, const Strings& strings) {
          number_cell(middle && limit ? std::optional(*middle / *limit) : std::nullopt, 1, 100.0),
          text_cell(name_text(strings, text(row, "/bound"))),
          number_cell(number(row, "/read_bytes_per_token"), 2, 1e-6)});
+    if (!is_predicted) continue;
+    const auto error = number(row, "/expected_error");
+    // The error is that of the time.
+    table.rows.back().push_back(
+        number_cell(middle && error ? std::optional(*middle / (1.0 + *error)) : std::nullopt, 1));
+    table.rows.back().push_back(number_cell(error, 1, 100.0));
   }
   return table;
 }
