@@ -9,5 +9,6 @@ set_source_files_properties(${device_sources} PROPERTIES SKIP_UNITY_BUILD_INCLUS
 # The HTTP library's headers alone take as long as four other sources together; nothing near them is to wait for that.
 set_source_files_properties(src/measure/http_client.cc PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 if(QUENCH_TESTS)
-  set_target_properties(quench_tests PROPERTIES UNITY_BUILD_BATCH_SIZE 16)
+  # Fewer of these: each brings local names of its own.
+  set_target_properties(quench_tests PROPERTIES UNITY_BUILD_BATCH_SIZE 8)
 endif()

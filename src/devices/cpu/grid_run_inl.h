@@ -126,11 +126,10 @@ struct UnpackedProduct {
   static void run(int64_t num_tokens, const UnpackedKind& kind, const GridLayout& layout,
                   const Unpacked<V>& weights, int64_t begin, int64_t end, const Token* tokens,
                   float* acc) {
-    constexpr int kTokens = V::kGridTileTokens;
-    auto run_whole = unpacked_tiles<V, kWide, kVectors, 32, kTokens>;
-    if (layout.unit == 64) run_whole = unpacked_tiles<V, kWide, kVectors, 16, kTokens>;
-    if (layout.unit == 32) run_whole = unpacked_tiles<V, kWide, kVectors, 8, kTokens>;
-    if (layout.unit == 16) run_whole = unpacked_tiles<V, kWide, kVectors, 4, kTokens>;
+    auto run_whole = unpacked_tiles<V, kWide, kVectors, 32, V::kGridTileTokens>;
+    if (layout.unit == 64) run_whole = unpacked_tiles<V, kWide, kVectors, 16, V::kGridTileTokens>;
+    if (layout.unit == 32) run_whole = unpacked_tiles<V, kWide, kVectors, 8, V::kGridTileTokens>;
+    if (layout.unit == 16) run_whole = unpacked_tiles<V, kWide, kVectors, 4, V::kGridTileTokens>;
     const int64_t first = begin * layout.unit;
     const int64_t last = end * layout.unit;
     const int64_t rest = last > layout.columns ? layout.columns % layout.unit : 0;
