@@ -131,6 +131,7 @@ Result<void> run_quantize(QuantizeFlags flags) {
     Json json = plan_json(job, report->roles);
     json["out"] = options.out;
     json["seconds"] = report->seconds;
+    json["times"] = report->times.json();
     json["calibration_tokens"] = report->calibration_tokens;
     json["calibration_sha256"] =
         report->calibration_sha256.empty() ? Json() : Json(report->calibration_sha256);
@@ -153,6 +154,8 @@ Result<void> run_quantize(QuantizeFlags flags) {
     std::printf("%lld units were finished by an earlier run.\n",
                 static_cast<long long>(report->resumed_units));
   }
+  if (const std::string times = report->times.text(); !times.empty())
+    std::printf("Time: %s.\n", times.c_str());
   std::printf("Wrote %s in %.1f s; try: quench run %s\n", options.out.c_str(), report->seconds,
               options.out.c_str());
   return {};
