@@ -15,8 +15,8 @@ namespace {
 constexpr int64_t kNarrow = 64;
 constexpr int64_t kPanel = 512;
 // A task of an update: what of the matrix stays in the second-level cache beside its factors.
-constexpr int64_t kTaskRows = 128;
-constexpr int64_t kTaskCols = 256;
+constexpr int64_t kUpdateRows = 128;
+constexpr int64_t kUpdateCols = 256;
 
 // From the last column to the first, a panel at a time: with A = U D U^T, the last columns of U and
 // D come from the last columns of A, and what they explain of the rest is subtracted from it. It is
@@ -89,7 +89,7 @@ class UduFactors {
     const int64_t width = end - begin;
     const int64_t depth = round_up(width, kNarrow);  // kernels want an even number
     std::vector<float> ud(static_cast<size_t>(col_end * depth));
-    const int64_t num_blocks = ceil_div(col_end - col_begin, kTaskCols);
+    const int64_t num_blocks = ceil_div(col_end - col_begin, kUpdateCols);
     std::vector<std::unique_ptr<PackedMatrix>> blocks(static_cast<size_t>(num_blocks));
     device_.run([&](const OpContext& context) {
       const Range rows = worker_range(context.worker, col_end, 16);
@@ -97,11 +97,11 @@ class UduFactors {
         for (int64_t p = 0; p < width; ++p)
           ud[static_cast<size_t>(i * depth + p)] = at(i, begin + p) * d_[begin + p];
       }
-      std::vector<float> u(static_cast<size_t>(kTaskCols * depth));
+      std::vector<float> u(static_cast<size_t>(kUpdateCols * depth));
       const Range own = worker_range(context.worker, num_blocks);
       for (int64_t b = own.begin; b < own.end; ++b) {
-        const int64_t first = col_begin + b * kTaskCols;
-        const int64_t count = std::min(kTaskCols, col_end - first);
+        const int64_t first = col_begin + b * kUpdateCols;
+        const int64_t count = std::min(kUpdateCols, col_end - first);
         for (int64_t r = 0; r < count; ++r)
           std::copy_n(&at(first + r, begin), width, u.data() + r * depth);
         blocks[static_cast<size_t>(b)] =
@@ -114,19 +114,19 @@ class UduFactors {
     };
     std::vector<Task> tasks;
     for (int64_t b = 0; b < num_blocks; ++b) {
-      const int64_t bottom = std::min(col_end, col_begin + (b + 1) * kTaskCols);
-      for (int64_t row = 0; row < bottom; row += kTaskRows) tasks.push_back({row, b});
+      const int64_t bottom = std::min(col_end, col_begin + (b + 1) * kUpdateCols);
+      for (int64_t row = 0; row < bottom; row += kUpdateRows) tasks.push_back({row, b});
     }
     run_tasks(device_, static_cast<int64_t>(tasks.size()), [&] {
-      std::vector<float> product(static_cast<size_t>(kTaskRows * kTaskCols));
+      std::vector<float> product(static_cast<size_t>(kUpdateRows * kUpdateCols));
       return [&, product](int64_t t) mutable {
         const auto [row, b] = tasks[static_cast<size_t>(t)];
         const PackedMatrix& block = *blocks[static_cast<size_t>(b)];
-        const int64_t count = std::min(kTaskRows, col_end - row);
+        const int64_t count = std::min(kUpdateRows, col_end - row);
         block.multiply(OpContext{}, ud.data() + row * depth, count, product.data());
         for (int64_t r = 0; r < count; ++r) {
           const float* explained = product.data() + r * block.n();
-          float* to = &at(row + r, col_begin + b * kTaskCols);
+          float* to = &at(row + r, col_begin + b * kUpdateCols);
           for (int64_t c = 0; c < block.n(); ++c) to[c] -= explained[c];
         }
       };

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "base/random.h"
 #include "formats/quantized_tensor.h"
@@ -79,6 +80,19 @@ TEST(SecondMoment, OfAnyInputsIsNear) {
       EXPECT_EQ(moment[static_cast<size_t>(i * cols + j)],
                 moment[static_cast<size_t>(j * cols + i)]);
     }
+  }
+}
+
+TEST(SecondMoment, OfWhatIsNotFiniteIsNotFinite) {
+  const auto device = open_device("cpu", {});
+  ASSERT_TRUE(device);
+  const int64_t cols = 40;
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::nanf(""), 1e30f}) {
+    std::vector<float> x = random_values(6, 200 * cols);
+    x[150 * cols + 7] = bad;
+    const std::vector<float> moment = second_moment(**device, x, cols);
+    EXPECT_FALSE(std::isfinite(moment[7 * cols + 7])) << bad;
+    EXPECT_TRUE(std::isfinite(moment[6 * cols + 6])) << bad;
   }
 }
 

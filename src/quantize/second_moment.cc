@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/bytes.h"
 #include "base/float16.h"
@@ -70,21 +71,29 @@ class RoundedColumns {
   // One group of tokens of columns [first, first + count).
   void round_tokens(const float* x, int64_t token, int64_t first, int64_t count,
                     std::vector<uint8_t>& codes, std::vector<uint16_t>& scales) {
-    constexpr int64_t kStep = 16;  // columns: a cache line of every token
+    constexpr int64_t kLineCols = 16;  // columns: a cache line of every token
     const int64_t num_tokens = std::min(kGroup, rows_ - token);
-    for (int64_t c = 0; c < count; c += kStep) {
-      const int64_t width = std::min(kStep, count - c);
-      float group[kStep][kGroup] = {};
+    for (int64_t c = 0; c < count; c += kLineCols) {
+      const int64_t width = std::min(kLineCols, count - c);
+      float group[kLineCols][kGroup] = {};
       for (int64_t t = 0; t < num_tokens; ++t) {
         const float* from = x + (token + t) * cols_ + first + c;
         for (int64_t i = 0; i < width; ++i) group[i][t] = from[i];
       }
       for (int64_t i = 0; i < width; ++i) {
         float largest = 0.0f;
-        for (const float value : group[i]) largest = std::max(largest, std::fabs(value));
-        const uint16_t stored = largest > kSmallest ? f32_to_bf16(largest / 127.0f) : 0;
+        float poison = 0.0f;  // not 0 when a value is not finite
+        for (const float value : group[i]) {
+          largest = std::max(largest, std::fabs(value));
+          poison += value * 0.0f;
+        }
+        if (poison != 0.0f) {
+          largest = std::numeric_limits<float>::quiet_NaN();  // and so becomes the moment
+          std::fill_n(group[i], kGroup, 0.0f);
+        }
+        const uint16_t stored = largest <= kSmallest ? 0 : f32_to_bf16(largest / 127.0f);
         const float scale = bf16_to_f32(stored);
-        const float inverse = stored != 0 ? 1.0f / scale : 0.0f;
+        const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
         scales[static_cast<size_t>(((c + i) * depth_ + token) / kGroup)] = stored;
         uint8_t* code = codes.data() + (c + i) * depth_ + token;
         float* value = values_.get() + (first + c + i) * depth_ + token;
@@ -95,7 +104,7 @@ class RoundedColumns {
               std::min(std::max(group[i][t] * inverse, -127.0f), 127.0f) + 12582912.0f;
           const float rounded = level - 12582912.0f;  // half to even
           code[t] = static_cast<uint8_t>(static_cast<int>(rounded) + kZero);
-          value[t] = scale * rounded;
+          value[t] = rounded != 0.0f ? scale * rounded : 0.0f;
         }
       }
     }
@@ -160,20 +169,25 @@ void add_second_moment(Device& device, const float* x, int64_t rows, int64_t col
   });
 }
 
+// A tile at a time through a buffer: rows of a wide matrix fall into few lines of a cache.
 void finish_second_moment(Device& device, float factor, int64_t cols, std::span<float> moment) {
   constexpr int64_t kTile = 64;
-  const int64_t tiles = ceil_div(cols, kTile);
-  run_tasks(device, tiles, [&] {
-    return [&](int64_t tile) {
-      const int64_t row_end = std::min(cols, (tile + 1) * kTile);
-      for (int64_t column = tile * kTile; column < cols; column += kTile) {
-        const int64_t column_end = std::min(cols, column + kTile);
-        for (int64_t i = tile * kTile; i < row_end; ++i) {
-          for (int64_t j = std::max(i, column); j < column_end; ++j) {
-            float& above = moment[static_cast<size_t>(i * cols + j)];
-            above *= factor;
-            moment[static_cast<size_t>(j * cols + i)] = above;
+  run_tasks(device, ceil_div(cols, kTile), [&] {
+    return [&, tile = std::vector<float>(kTile * kTile)](int64_t task) mutable {
+      const int64_t top = task * kTile;
+      const int64_t height = std::min(kTile, cols - top);
+      for (int64_t left = top; left < cols; left += kTile) {
+        const int64_t width = std::min(kTile, cols - left);
+        for (int64_t i = 0; i < height; ++i) {
+          float* above = moment.data() + (top + i) * cols + left;
+          for (int64_t j = 0; j < width; ++j) {
+            if (top + i <= left + j) above[j] *= factor;
+            tile[static_cast<size_t>(j * kTile + i)] = above[j];
           }
+        }
+        for (int64_t j = 0; j < width; ++j) {
+          const int64_t count = std::min(height, left + j - top);  // those above the diagonal
+          std::copy_n(tile.data() + j * kTile, count, moment.data() + (left + j) * cols + top);
         }
       }
     };
