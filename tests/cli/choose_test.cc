@@ -45,7 +45,9 @@ TEST(CliChoose, TheKneeIsMeasuredMadeAndJudged) {
     const bool is_chosen = candidate["format"] == choice["chosen"];
     EXPECT_EQ(candidate["kld_mean"].is_null(), !is_chosen);
     // Error feedback loses less than rounding does.
-    if (is_chosen) EXPECT_LT(candidate["kld_mean"], candidate["rounded_kld"]);
+    if (is_chosen) {
+      EXPECT_LT(candidate["kld_mean"], candidate["rounded_kld"]);
+    }
   }
   EXPECT_EQ(*read_json_file(scratch.file("knee") + "/choice.json"), choice);
   EXPECT_FALSE(std::filesystem::exists(scratch.file("knee") + ".choice.json"));
