@@ -1,12 +1,14 @@
 // quench quantize: a model made smaller, on disk.
+#include <fmt/ranges.h>
+
 #include <cstdio>
 
 #include "apps/options.h"
 #include "apps/progress.h"
 #include "apps/verbs.h"
 #include "base/clock.h"
+#include "measure/make_chosen.h"
 #include "quantize/fit.h"
-#include "quantize/quantize.h"
 
 namespace quench {
 namespace {
@@ -87,6 +89,52 @@ Json plan_json(const QuantizeJob& job, const std::vector<QuantizedRole>& roles) 
           {"roles", rows}};
 }
 
+Json report_json(const QuantizeOptions& options, const QuantizeJob& job,
+                 const QuantizeReport& report, const Json& choice) {
+  Json json = plan_json(job, report.roles);
+  json["out"] = options.out;
+  json["seconds"] = report.seconds;
+  json["times"] = report.times.json();
+  json["choice"] = choice;
+  json["calibration_tokens"] = report.calibration_tokens;
+  json["calibration_sha256"] =
+      report.calibration_sha256.empty() ? Json() : Json(report.calibration_sha256);
+  json["fallbacks"] = Json::array();
+  for (const auto& [tensor, reason] : report.fallbacks)
+    json["fallbacks"].push_back({{"tensor", tensor}, {"reason", reason}});
+  return json;
+}
+
+void print_report(const QuantizeOptions& options, const QuantizeJob& job,
+                  const QuantizeReport& report, const Json& choice) {
+  if (!choice.is_null()) std::printf("%s\n", choice_text(choice).c_str());
+  print_plan(job, report.roles, true);
+  if (report.calibration_tokens > 0) {
+    std::printf("Calibrated on %lld tokens.\n", static_cast<long long>(report.calibration_tokens));
+  }
+  if (!report.fallbacks.empty()) {
+    std::printf("Rounded to nearest instead: %zu matrices, the first %s: %s\n",
+                report.fallbacks.size(), report.fallbacks.front().tensor.c_str(),
+                report.fallbacks.front().reason.c_str());
+  }
+  if (report.resumed_units > 0) {
+    std::printf("%lld units were finished by an earlier run.\n",
+                static_cast<long long>(report.resumed_units));
+  }
+  if (const std::string times = report.times.text(); !times.empty())
+    std::printf("Time: %s.\n", times.c_str());
+  std::printf("Wrote %s in %.1f s; try: quench run %s\n", options.out.c_str(), report.seconds,
+              options.out.c_str());
+}
+
+// What of a profile's recipe is chosen by measuring; not of drawn weights, whose loss says nothing.
+Result<std::optional<ChoiceRule>> choice_rule(const QuantizeFlags& flags) {
+  if (flags.profile.empty() || flags.options.session.random_weights) return std::nullopt;
+  QUENCH_TRY(const SessionOptions session,
+             session_for_profile(flags.options.session, flags.profile));
+  return choice_rule_of(session);
+}
+
 Result<void> run_quantize(QuantizeFlags flags) {
   QuantizeOptions& options = flags.options;
   const int given = (flags.profile.empty() ? 0 : 1) + (flags.format.empty() ? 0 : 1) +
@@ -114,6 +162,11 @@ Result<void> run_quantize(QuantizeFlags flags) {
       std::printf("%s\n", plan_json(job, roles).dump(1).c_str());
     } else {
       print_plan(job, roles, false);
+      QUENCH_TRY(const auto rule, choice_rule(flags));
+      if (rule) {
+        std::printf("The format is chosen by measurement, of %s; this is the plan without it.\n",
+                    fmt::format("{}", fmt::join(rule->formats, ", ")).c_str());
+      }
     }
     return {};
   }
@@ -124,37 +177,28 @@ Result<void> run_quantize(QuantizeFlags flags) {
   options.progress = [&](const QuantizeOptions::Progress& at) {
     line.show(at.unit, at.done_bytes, at.total_bytes, progress_detail(at, now_s() - start_s));
   };
-  auto report = run_quantize(options, job);
+  QUENCH_TRY(const auto rule, choice_rule(flags));
+  Json choice;
+  QuantizeReport report;
+  if (rule) {
+    ChoiceOptions measuring;
+    measuring.stop = options.stop;
+    measuring.progress = [&](const std::string& stage, int64_t done, int64_t total) {
+      line.show(stage, done, total);
+    };
+    QUENCH_TRY(ChosenModel chosen, make_chosen(options, *rule, measuring));
+    job = std::move(chosen.job);
+    report = std::move(chosen.report);
+    choice = choice_json(chosen.choice);
+  } else {
+    QUENCH_TRY(report, run_quantize(options, job));
+  }
   line.clear();
-  if (!report) return tl::unexpected(report.error());
   if (flags.json) {
-    Json json = plan_json(job, report->roles);
-    json["out"] = options.out;
-    json["seconds"] = report->seconds;
-    json["calibration_tokens"] = report->calibration_tokens;
-    json["calibration_sha256"] =
-        report->calibration_sha256.empty() ? Json() : Json(report->calibration_sha256);
-    json["fallbacks"] = Json::array();
-    for (const auto& [tensor, reason] : report->fallbacks)
-      json["fallbacks"].push_back({{"tensor", tensor}, {"reason", reason}});
-    std::printf("%s\n", json.dump(1).c_str());
-    return {};
+    std::printf("%s\n", report_json(options, job, report, choice).dump(1).c_str());
+  } else {
+    print_report(options, job, report, choice);
   }
-  print_plan(job, report->roles, true);
-  if (report->calibration_tokens > 0) {
-    std::printf("Calibrated on %lld tokens.\n", static_cast<long long>(report->calibration_tokens));
-  }
-  if (!report->fallbacks.empty()) {
-    std::printf("Rounded to nearest instead: %zu matrices, the first %s: %s\n",
-                report->fallbacks.size(), report->fallbacks.front().tensor.c_str(),
-                report->fallbacks.front().reason.c_str());
-  }
-  if (report->resumed_units > 0) {
-    std::printf("%lld units were finished by an earlier run.\n",
-                static_cast<long long>(report->resumed_units));
-  }
-  std::printf("Wrote %s in %.1f s; try: quench run %s\n", options.out.c_str(), report->seconds,
-              options.out.c_str());
   return {};
 }
 

@@ -35,8 +35,10 @@ LayerRunner::LayerRunner(Plan plan, const WeightSource& source, Device& device)
 Result<std::unique_ptr<LayerRunner>> LayerRunner::create(const Family& family,
                                                          const ModelConfig& config,
                                                          const WeightSource& source, Device& device,
-                                                         int64_t max_tokens) {
+                                                         int64_t max_tokens,
+                                                         const std::string& format) {
   PlanGoal goal;
+  QUENCH_TRY(goal.recipe, recipe_for_format(format));
   goal.kv_type = KvType::kF32;
   goal.max_seq_len = max_tokens;
   goal.max_step_tokens = max_tokens;

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/loader.h"
@@ -14,11 +15,12 @@ namespace quench {
 
 class LayerRunner {
  public:
-  // Texts are at most max_tokens long. `source` and `device` must outlive the runner.
+  // Texts are at most max_tokens long. format: of the matrices in memory; "": as stored. `source`
+  // and `device` must outlive the runner.
   static Result<std::unique_ptr<LayerRunner>> create(const Family& family,
                                                      const ModelConfig& config,
                                                      const WeightSource& source, Device& device,
-                                                     int64_t max_tokens);
+                                                     int64_t max_tokens, const std::string& format);
 
   // The embeddings of a text: [ids.size(), hidden_size], appended to the texts.
   Result<void> add_text(std::span<const int32_t> ids);

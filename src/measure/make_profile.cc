@@ -2,8 +2,9 @@
 
 #include <filesystem>
 
+#include "base/clock.h"
 #include "base/file.h"
-#include "quantize/quantize.h"
+#include "measure/make_chosen.h"
 
 namespace quench {
 namespace {
@@ -42,7 +43,7 @@ Result<MadeProfile> make_profile(const SessionOptions& session, const std::strin
                                  const std::string& dir, const std::atomic<bool>* stop,
                                  const MakeProgress& progress) {
   QUENCH_TRY(const Recipe recipe, session_recipe(session));
-  if (!needs_quantizing(recipe)) return MadeProfile{session, 0.0};
+  if (!needs_quantizing(recipe)) return MadeProfile{session, 0.0, {}};
   MadeProfile made;
   made.session = session;
   made.session.format.clear();
@@ -51,7 +52,10 @@ Result<MadeProfile> make_profile(const SessionOptions& session, const std::strin
   made.session.num_layers = 0;
   made.session.model = fmt::format("{}/{}", dir, std::filesystem::path(profile).stem().string());
   QUENCH_TRY(const bool is_there, is_made(made.session.model, recipe));
-  if (is_there) return made;
+  if (is_there) {
+    made.choice = kept_choice(made.session.model);
+    return made;
+  }
   std::error_code error;
   std::filesystem::create_directories(dir, error);
   if (error) {
@@ -69,6 +73,19 @@ Result<MadeProfile> make_profile(const SessionOptions& session, const std::strin
     if (progress)
       progress(fmt::format("Quantizing {}: {}", profile, at.unit), at.done_bytes, at.total_bytes);
   };
+  QUENCH_TRY(const auto rule, choice_rule_of(session));
+  if (rule) {
+    const double start_s = now_s();
+    ChoiceOptions measuring;
+    measuring.stop = stop;
+    measuring.progress = [&](const std::string& stage, int64_t done, int64_t total) {
+      if (progress) progress(fmt::format("Choosing {}: {}", profile, stage), done, total);
+    };
+    QUENCH_TRY(const ChosenModel chosen, make_chosen(options, *rule, measuring));
+    made.choice = choice_json(chosen.choice);
+    made.make_s = now_s() - start_s;
+    return made;
+  }
   QUENCH_TRY(QuantizeJob job, plan_quantize(options));
   QUENCH_TRY(const QuantizeReport report, run_quantize(options, job));
   made.make_s = report.seconds;

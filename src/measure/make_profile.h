@@ -1,5 +1,6 @@
 // The models of a shootout's profiles. A recipe that only rounds is applied while its model loads;
-// one that calibrates, rotates or searches codes is quantized to a directory first.
+// one that calibrates, rotates or searches codes is quantized to a directory first, and one that
+// names candidates gets the format that measuring them chooses.
 #pragma once
 
 #include <atomic>
@@ -13,6 +14,7 @@ namespace quench {
 struct MadeProfile {
   SessionOptions session;  // what to open
   double make_s = 0.0;     // of writing it; 0 when it is made while it loads
+  Json choice;             // of its format by measurement (choice_json); null: the recipe's own
 };
 
 using MakeProgress = std::function<void(const std::string& stage, int64_t done, int64_t total)>;

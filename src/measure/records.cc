@@ -63,6 +63,7 @@ Json row_json(const Shootout& shootout, const ShootoutRow& row) {
           {"planned_bytes", row.planned_bytes},
           {"peak_bytes", or_null(row.peak_bytes)},
           {"make_s", row.make_s},
+          {"choice", row.choice},
           {"statistics",
            {{"decode_tok_s", summary_json(row.speed.decode_tok_s)},
             {"prefill_tok_s", summary_json(row.speed.prefill_tok_s)},

@@ -113,6 +113,7 @@ class Runs {
       QUENCH_TRY(MadeProfile made,
                  make_profile(session, profile, work_dir(), options_.stop, options_.progress));
       add_row(profile, std::move(made.session));
+      result_.rows.back().choice = std::move(made.choice);
       make_s_.push_back(made.make_s);
     }
     return {};

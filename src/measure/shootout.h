@@ -23,6 +23,7 @@ struct ShootoutRow {
   int64_t planned_bytes = 0;          // of the whole plan: weights, KV, activations
   std::optional<int64_t> peak_bytes;  // see measure_peak in shootout.cc and docs/measuring.md
   double make_s = 0.0;                // reading, quantizing, packing
+  Json choice;                        // of its format by measurement; null: the recipe's own
   std::vector<TaskRuns> runs;
   SpeedSummary speed;
   std::optional<ModelScores> scores;  // null until evaluated

@@ -23,7 +23,7 @@ class ShootoutTest : public testing::Test {
   static void SetUpTestSuite() {
     ShootoutOptions options;
     options.length = "quick";
-    options.profiles = {"balanced", "fast", "compact"};
+    options.profiles = {"int5_g128", "fast", "compact"};
     shootout_ = std::make_unique<Shootout>();
     outcome_ = run_shootout(options, *shootout_);
     json_ = shootout_json(*shootout_, "2026-01-31T12:34:56Z", "");
@@ -60,12 +60,12 @@ TEST_F(ShootoutTest, JsonHasItsFields) {
 
 TEST_F(ShootoutTest, SizesAgree) {
   const auto reference_bytes = row_of(json_, "reference")["bytes"].get<double>();
-  double last_bytes = reference_bytes;
-  for (const char* profile : {"balanced", "fast", "compact"}) {
+  const auto least_bytes = row_of(json_, "compact")["bytes"].get<double>();
+  for (const char* profile : {"int5_g128", "fast", "compact"}) {
     const Json& row = row_of(json_, profile);
     const auto bytes = row["bytes"].get<double>();
-    EXPECT_LT(bytes, last_bytes) << profile;
-    last_bytes = bytes;
+    EXPECT_LT(bytes, reference_bytes) << profile;
+    EXPECT_GE(bytes, least_bytes) << profile;
     EXPECT_NEAR(row["saved_fraction"].get<double>(), 1.0 - bytes / reference_bytes, 1e-12);
     EXPECT_NEAR(row["compression_ratio"].get<double>(), reference_bytes / bytes, 1e-12);
     EXPECT_GT(row["planned_bytes"].get<double>(), bytes);
@@ -80,8 +80,9 @@ TEST_F(ShootoutTest, LossGrowsWithFewerBits) {
   const auto loss = [&](const char* profile) {
     return row_of(json_, profile)["kld_mean"].get<double>();
   };
-  EXPECT_GT(loss("balanced"), 0.0);
-  EXPECT_LT(loss("balanced"), loss("fast"));
+  EXPECT_GT(loss("int5_g128"), 0.0);
+  EXPECT_LT(loss("int5_g128"), loss("compact"));
+  EXPECT_GT(loss("fast"), 0.0);  // of whichever format is the quickest here
   EXPECT_LT(loss("fast"), loss("compact"));
   for (const Json& evaluation : json_["evaluations"]) {
     EXPECT_EQ(evaluation["noise_floor"]["kld_max"], 0.0);
@@ -96,6 +97,16 @@ TEST_F(ShootoutTest, LossGrowsWithFewerBits) {
     }
     EXPECT_EQ(evaluation["scored"], scored);
   }
+}
+
+TEST_F(ShootoutTest, TellsHowAFormatWasChosen) {
+  const Json& fast = row_of(json_, "fast");
+  EXPECT_EQ(fast["choice"]["by"], "speed");
+  EXPECT_EQ(fast["choice"]["in_budget"], true);
+  EXPECT_EQ(fast["choice"]["candidates"].size(), 4u);
+  EXPECT_TRUE(
+      fast["format"].get<std::string>().starts_with(fast["choice"]["chosen"].get<std::string>()));
+  EXPECT_TRUE(row_of(json_, "compact")["choice"].is_null());
 }
 
 TEST_F(ShootoutTest, RunsAreRecorded) {
@@ -136,7 +147,7 @@ TEST_F(ShootoutTest, IsPrinted) {
 TEST_F(ShootoutTest, MeasuresOneByOneWhereMemoryIsShort) {
   ShootoutOptions options;
   options.length = "quick";
-  options.profiles = {"int5_g128", "int4_g128"};  // the first plans what "balanced" does
+  options.profiles = {"int5_g128", "int4_g128"};  // the first as in the suite
   options.text_path = *data_path("texts/eval/python.txt");
   const int64_t reference_bytes = shootout_->rows[0].planned_bytes;
   const int64_t profile_bytes = shootout_->rows[1].planned_bytes;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/layer_runner.h"
+#include "quantize/job_times.h"
 #include "quantize/quantize.h"
 
 namespace quench {
@@ -19,7 +20,7 @@ std::string calibration_input(const TensorSpec& spec);
 class Calibration {
  public:
   static Result<std::unique_ptr<Calibration>> open(const QuantizeOptions& options,
-                                                   const QuantizeJob& job);
+                                                   const QuantizeJob& job, JobTimes& times);
 
   const std::string& text_sha256() const { return sha256_; }
   int64_t num_tokens() const { return runner_->num_tokens(); }
@@ -31,21 +32,23 @@ class Calibration {
   const InputStats* stats(const TensorSpec& spec) const;
 
  private:
+  Result<void> load_layer(int64_t layer);
   void run_layer(const Observer* observer);
   Result<void> collect_head_input();
   void finish_sums();
   void observe(const char* name, const float* data, int64_t rows, int64_t cols);
   void add(const std::string& input, const float* data, int64_t rows, int64_t cols);
-  // Moves the waiting rows of inputs with at least `min_rows` into their second moments.
+  // Moves the waiting rows of inputs with at least `min_rows` into their sums.
   void reduce(int64_t min_rows);
 
   std::string sha256_;
   std::unique_ptr<LayerRunner> runner_;
   Needs needs_ = Needs::kMeans;
   const PlannedModel* model_ = nullptr;
+  JobTimes* times_ = nullptr;
   int64_t next_layer_ = 0;
   std::map<std::string, InputStats> stats_;            // sums until collect() divides them
-  std::map<std::string, std::vector<float>> waiting_;  // rows for the second moments
+  std::map<std::string, std::vector<float>> waiting_;  // rows that are not in the sums yet
 };
 
 }  // namespace quench

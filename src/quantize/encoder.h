@@ -40,6 +40,8 @@ class Encoder {
   // rows [num_rows, cols] f32 become tiles in `first`, the planes at the first row. num_rows is a
   // multiple of the format's tile_rows. Any thread.
   virtual void encode(const float* rows, int64_t num_rows, const Planes& first) const = 0;
+  // Of all calls of encode() so far, the seconds that went into carrying errors on.
+  virtual double feedback_s() const { return 0.0; }
 };
 
 struct Algorithm {

@@ -46,7 +46,7 @@ uint8_t GridLevels::nearest(const GridChoice& choice, float x) const {
   const float wanted = x / choice.scale + static_cast<float>(choice.zero);
   if (format_.grid.levels == nullptr) {
     return static_cast<uint8_t>(
-        std::clamp(std::nearbyint(wanted), 0.0f, static_cast<float>(max_code_)));
+        round_even(std::clamp(wanted, 0.0f, static_cast<float>(max_code_))));
   }
   const float* levels = format_.grid.levels;
   const float* above = std::lower_bound(levels, levels + max_code_ + 1, wanted);

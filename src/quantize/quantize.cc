@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Changes when the same input begins to give other bytes, so that no job is resumed across it.
-constexpr int kRevision = 1;
+constexpr int kRevision = 2;
 // Of a unit's note in the journal, beside the errors by role and format.
 constexpr const char* kFallbacksKey = "fallbacks";
 // Weights that a worker encodes at a time.
@@ -89,7 +89,7 @@ class Quantizer {
     }
     // Before anything is written: a text that is missing leaves nothing behind.
     if (job_.algorithm->needs != Needs::kNothing) {
-      QUENCH_TRY(calibration_, Calibration::open(options_, job_));
+      QUENCH_TRY(calibration_, Calibration::open(options_, job_, report_.times));
       report_.calibration_sha256 = calibration_->text_sha256();
       report_.calibration_tokens = calibration_->num_tokens();
     }
@@ -120,6 +120,7 @@ class Quantizer {
     }
     if (calibration_ != nullptr) QUENCH_TRY_VOID(calibration_->collect(unit.layer));
     if (job_.algorithm->scales_inputs) {
+      const JobTimes::Span span(report_.times, JobPart::kFactorization);
       QUENCH_TRY(scaling_, scale_layer(job_, unit, *calibration_));
     }
     Json note = Json::object();
@@ -127,7 +128,8 @@ class Quantizer {
       QUENCH_TRY_VOID(run_item(item, note));
       done_bytes_ += item.source_bytes;
       if (options_.progress) {
-        options_.progress({unit.name, done_bytes_, job_.source_bytes, relative_error()});
+        options_.progress(
+            {unit.name, done_bytes_, job_.source_bytes, relative_error(), report_.times});
       }
       if (options_.stop != nullptr && options_.stop->load(std::memory_order_relaxed)) {
         return fail(ErrorCode::kCancelled,
@@ -137,6 +139,7 @@ class Quantizer {
     }
     encoders_.clear();
     fallback_reasons_.clear();
+    const JobTimes::Span span(report_.times, JobPart::kWrite);
     return writer_.finish_unit(unit.name, std::move(note));
   }
 
@@ -157,6 +160,7 @@ class Quantizer {
   }
 
   Result<const Encoder*> encoder_for(const QuantizeItem& item, Json& note) {
+    const JobTimes::Span span(report_.times, JobPart::kFactorization);
     const std::string input = calibration_input(item.spec);
     const std::string key = fmt::format("{} {} {}", input, item.format->name, item.spec.cols);
     const InputStats* stats = calibration_ == nullptr ? nullptr : calibration_->stats(item.spec);
@@ -215,6 +219,8 @@ class Quantizer {
       QuantizedTensor encoded(format, rows, spec.cols);
       Result<void> outcome;
       std::mutex mutex;
+      const double start_s = now_s();
+      const double fed_back_s = encoder->feedback_s();
       device.run([&](const OpContext& context) {
         const Range part = worker_range(context.worker, rows, block);
         double error = 0.0;
@@ -231,6 +237,11 @@ class Quantizer {
         partial_errors_[context.worker.index] = {error, norm};
       });
       QUENCH_TRY_VOID(std::move(outcome));
+      // The workers' seconds side by side, as if all had been busy all the time.
+      const double feedback_s = (encoder->feedback_s() - fed_back_s) / device.num_workers();
+      report_.times.add(JobPart::kFeedback, feedback_s);
+      report_.times.add(JobPart::kRounding, now_s() - start_s - feedback_s);
+      const JobTimes::Span span(report_.times, JobPart::kWrite);
       // In the order of the workers: the same sum on every run.
       for (const auto& [worker, sums] : partial_errors_) {
         squared_error += sums.first;
@@ -304,6 +315,7 @@ class Quantizer {
 
   // A tensor that stays in a float format: as it is stored, or rounded to the wanted one.
   Result<void> copy_item(const QuantizeItem& item) {
+    const JobTimes::Span span(report_.times, JobPart::kWrite);
     const TensorSpec& spec = item.spec;
     const WeightSource& source = *job_.model->source;
     const int64_t block = std::max<int64_t>(1, kBlockWeights / spec.cols);

@@ -13,6 +13,7 @@
 #include "engine/session.h"
 #include "io/quant_writer.h"
 #include "quantize/encoder.h"
+#include "quantize/job_times.h"
 
 namespace quench {
 
@@ -34,6 +35,7 @@ struct QuantizeOptions {
     int64_t done_bytes = 0;
     int64_t total_bytes = 0;
     double relative_error = 0.0;
+    JobTimes times;  // so far
   };
   std::function<void(const Progress&)> progress;
 };
@@ -102,6 +104,7 @@ struct QuantizeReport {
   };
   std::vector<Fallback> fallbacks;
   double seconds = 0.0;
+  JobTimes times;  // of these seconds
 };
 
 // Roles of a job as planned: errors are 0.

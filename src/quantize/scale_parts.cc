@@ -118,7 +118,7 @@ class LayerScaler {
     QUENCH_TRY(const std::vector<Sample> samples, draw_samples(quantized));
     const auto cols = static_cast<int64_t>(stats->mean_abs.size());
     Device& device = *job_.model->device;
-    const PackedMatrix moment(device, stats->second_moment.data(), cols, cols, cols);
+    const PackedMatrix moment(device, "f32", stats->second_moment.data(), cols, cols, cols);
     std::vector<float> best;
     double least = std::numeric_limits<double>::infinity();
     for (int power = 0; power < kPowers; ++power) {
