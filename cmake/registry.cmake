@@ -69,4 +69,4 @@ quench_generate_table(models Family family all_families models/family.h
 quench_generate_table(quantize/convert ConvertTarget target all_convert_targets quantize/convert/convert.h
                       ".*_metadata")
 quench_generate_table(io/hf_quant QuantMethod quant all_quant_methods io/stored_matrix.h ".*_parts")
-quench_generate_table(quantize Algorithm algorithm all_algorithms quantize/encoder.h "encoder|job|fit|quantize|calibrate|.*_parts")
+quench_generate_table(quantize Algorithm algorithm all_algorithms quantize/encoder.h "encoder|job|job_times|fit|quantize|calibrate|second_moment|.*_parts")

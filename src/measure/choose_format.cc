@@ -111,8 +111,10 @@ class FormatMeter {
 
   // In turns; the first of each warms up and does not count.
   Result<void> time_requests(size_t first, std::vector<GridRunner>& runners) {
-    const GridRow prompt = {.is_prefill = true, .tokens = kRequestTokens, .tok_s = {}};
-    const GridRow answer = {.tokens = kRequestTokens, .depth = kRequestTokens, .tok_s = {}};
+    const GridRow prompt = {
+        .is_prefill = true, .tokens = kRequestTokens, .tok_s = {}, .expected_tok_s = {}};
+    const GridRow answer = {
+        .tokens = kRequestTokens, .depth = kRequestTokens, .tok_s = {}, .expected_tok_s = {}};
     const double end_s = now_s() + kMeasureS * static_cast<double>(runners.size());
     for (int64_t repetition = -1; repetition < options_.max_repetitions; ++repetition) {
       if (repetition >= options_.min_repetitions && now_s() > end_s) break;
