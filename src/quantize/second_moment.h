@@ -2,8 +2,9 @@
 // every token and pair of columns.
 //
 // Only the upper triangle of blocks is computed, in 8-bit integers: a column of X has one scale per
-// 128 tokens, its largest magnitude over 127. Both factors are the same rounded X, so the result is
-// the second moment of inputs that were rounded, and as positive as a second moment is. The error
+// 128 tokens, its largest magnitude over 127. Both factors are the same rounded X (but a number far
+// above its column's, which the kernels multiply apart, is rounded in one of them only), so the
+// result is the second moment of inputs that were rounded, and as positive as one is. The error
 // of a rounding has a variance of scale^2 / 12, and 128 values with a largest magnitude of 127
 // scales have a mean square of at least (127 scale)^2 / 128: the diagonal is off by at most 128 /
 // (12 * 127^2) = 6.6e-4 of itself on average; what chance adds to all elements falls with the root
