@@ -115,20 +115,20 @@ class AwqReader : public QuantReader {
         source.read_scales(row, num_rows, out, zeros);
       };
     };
-    const auto kFloats = {Dtype::kF16, Dtype::kBF16, Dtype::kF32};
+    const auto floats = {Dtype::kF16, Dtype::kBF16, Dtype::kF32};
     if (gemv_) {
       const int64_t step = std::max<int64_t>(1, std::min<int64_t>(4, 128 / group));
       const int64_t words = round_up(ceil_div(parts.groups, 8), step);
       GemvParts source{nullptr, nullptr, nullptr, cols, parts.groups, words};
       QUENCH_TRY(source.qweight, finder.require("qweight", {Dtype::kI32}, {rows, cols / 8}));
       QUENCH_TRY(source.qzeros, finder.require("qzeros", {Dtype::kI32}, {rows, words}));
-      QUENCH_TRY(source.scales, finder.require("scales", kFloats, {rows, words * 8}));
+      QUENCH_TRY(source.scales, finder.require("scales", floats, {rows, words * 8}));
       use(source);
     } else {
       GemmParts source{nullptr, nullptr, nullptr, rows, cols, parts.groups};
       QUENCH_TRY(source.qweight, finder.require("qweight", {Dtype::kI32}, {cols, rows / 8}));
       QUENCH_TRY(source.qzeros, finder.require("qzeros", {Dtype::kI32}, {parts.groups, rows / 8}));
-      QUENCH_TRY(source.scales, finder.require("scales", kFloats, {parts.groups, rows}));
+      QUENCH_TRY(source.scales, finder.require("scales", floats, {parts.groups, rows}));
       use(source);
     }
     return integer_matrix(std::move(parts), finder.take_entries(), where);
