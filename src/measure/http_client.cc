@@ -190,6 +190,7 @@ class Exchange : public ExchangeBase,
     const auto& header = parser_->get();
     sink_->on_header(header.result_int(), std::string(header[http::field::content_type]),
                      std::string(header[http::field::server]));
+    arrived_s_ = now_s();
     read_some();
   }
 
@@ -198,12 +199,15 @@ class Exchange : public ExchangeBase,
     lowest(*stream_).expires_after(client_.stall_timeout);
     parser_->get().body().data = chunk_;
     parser_->get().body().size = sizeof(chunk_);
+    buffered_ = buffer_.size();
     http::async_read_some(*stream_, buffer_, *parser_, then(&Exchange::on_body));
   }
 
-  void on_body(ErrorOf error, size_t) {
+  // Several chunks may come with one read of the socket: all of them arrived then.
+  void on_body(ErrorOf error, size_t parsed) {
+    if (buffered_ == 0 || parsed > buffered_) arrived_s_ = now_s();
     const size_t got = sizeof(chunk_) - parser_->get().body().size;
-    if (got > 0) sink_->on_bytes({chunk_, got}, now_s());
+    if (got > 0) sink_->on_bytes({chunk_, got}, arrived_s_);
     if (sink_ == nullptr) return;  // it has aborted
     if (error && error != http::error::need_buffer) return fail_at("the stream broke", error);
     read_some();
@@ -241,7 +245,9 @@ class Exchange : public ExchangeBase,
 
   Client& client_;
   const int64_t id_;
-  HttpSink* sink_;  // null: over
+  HttpSink* sink_;          // null: over
+  double arrived_s_ = 0.0;  // what is parsed next, when it lay in the buffer before
+  size_t buffered_ = 0;     // bytes, before a read
   asio::ip::tcp::resolver resolver_;
   std::unique_ptr<Stream> stream_;
   bool is_reused_ = false;
