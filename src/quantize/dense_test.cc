@@ -99,21 +99,22 @@ TEST(SecondMoment, OfWhatIsNotFiniteIsNotFinite) {
 TEST(SecondMoment, HasTheSameBitsByAnyTeamAndIntegerKernel) {
   const int64_t cols = 700;
   const std::vector<float> x = random_values(4, 300 * cols);
-  std::vector<std::vector<float>> moments;
+  std::vector<float> by_integers;
   const std::vector<DeviceRow> devices = list_devices();
   for (const std::string& level : devices.front().levels) {
-    if (level == "ref") continue;  // sums in floating point
+    std::vector<float> by_floats;
+    std::vector<float>& wanted = level == "ref" ? by_floats : by_integers;
     for (const int threads : {1, 3}) {
       DeviceOptions options;
       options.isa = level;
       options.num_threads = threads;
       const auto device = open_device("cpu", options);
       ASSERT_TRUE(device);
-      moments.push_back(second_moment(**device, x, cols));
-      EXPECT_TRUE(moments.back() == moments.front()) << level << ", " << threads << " threads";
+      const std::vector<float> moment = second_moment(**device, x, cols);
+      if (wanted.empty()) wanted = moment;
+      EXPECT_TRUE(moment == wanted) << level << ", " << threads << " threads";
     }
   }
-  if (moments.empty()) GTEST_SKIP() << "this machine has no integer kernels";
 }
 
 // A matrix of several panels that are factored in steps, with a rest; few tokens and an input that

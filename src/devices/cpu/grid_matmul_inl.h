@@ -162,36 +162,26 @@ constexpr int sum_offset(bool has_min, int zero) {
   return (kWide ? V::kDot8Zero : 0) - (has_min ? 0 : zero);
 }
 
+// Quad `q`, kQ or a later one, of a block.
+template <class V, class C, int kQ = 0>
+typename V::I quad_at(const C& codes, const std::byte* block, int64_t q) {
+  if constexpr (kQ + 1 < kBlock / kQuad) {
+    if (q > kQ) return quad_at<V, C, kQ + 1>(codes, block, q);
+  }
+  return codes.template quad<kQ>(block);
+}
+
 // The weights of one column.
 template <class V, class C>
 typename V::F column_weights(const C& codes, const Rows<V>& rows, int64_t v, int64_t column) {
   const GridLayout& layout = *rows.layout;
   const std::byte* block = rows.codes(v) + column / kBlock * C::kBits * kLineBytes;
-  const auto quad = [&]() {
-    switch (column % kBlock / kQuad) {
-      case 0:
-        return codes.template quad<0>(block);
-      case 1:
-        return codes.template quad<1>(block);
-      case 2:
-        return codes.template quad<2>(block);
-      case 3:
-        return codes.template quad<3>(block);
-      case 4:
-        return codes.template quad<4>(block);
-      case 5:
-        return codes.template quad<5>(block);
-      case 6:
-        return codes.template quad<6>(block);
-      default:
-        return codes.template quad<7>(block);
-    }
-  };
+  const typename V::I quad = quad_at<V, C>(codes, block, column % kBlock / kQuad);
   const int64_t unit = column / layout.unit;
   const bool has_min = layout.has_min();
   const int above = static_cast<int>(24 - 8 * (column % kQuad));
   const typename V::I level =
-      V::sub32(V::right32(V::left32(quad(), above), 24), V::set32(has_min ? 0 : C::kZero));
+      V::sub32(V::right32(V::left32(quad, above), 24), V::set32(has_min ? 0 : C::kZero));
   const typename V::F scale = rows.scale(v, unit);
   const typename V::F weight =
       V::mul(V::to_float(level), V::mul(scale, V::set1(codes.scale_factor())));

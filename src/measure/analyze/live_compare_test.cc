@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdio>
+
 #include "base/clock.h"
 #include "measure/report/compare_html.h"
 #include "measure/statistics.h"
@@ -106,9 +109,11 @@ Arm delayed(LiveModel& model, const GridRow& row, double delay) {
   };
 }
 
-// With 90 % power, two of five trials fail to show it once in two thousand times; and without a
-// delay two of five are called a difference once in four thousand.
-TEST(LiveCompare, ADelayOf5PercentOfEachStepIsFoundWithThePairsThatItAsksFor) {
+// What tools/check_delay.sh runs: it judges times, so it is not among the tests that run by
+// themselves (pairs_test.cc has the same with drawn times). With 90 % power 14 of 20 trials or
+// fewer show a delay once in four hundred times; without one, 2 of 20 are called a difference once
+// in two hundred.
+TEST(LiveCompareDriver, DISABLED_ADelayOf5PercentOfEachStepIsFound) {
   const LiveLimits lengths = {.prompt_tokens = 4, .depth = 8};
   LiveCompareOptions options = tiny_pair();
   const auto model = LiveModel::open(options.a, lengths, 0);
@@ -118,7 +123,8 @@ TEST(LiveCompare, ADelayOf5PercentOfEachStepIsFoundWithThePairsThatItAsksFor) {
   constexpr double kAlpha = 0.005;
   for (const double delay : {0.05, 0.0}) {
     int called = 0;
-    for (int trial = 0; trial < 5; ++trial) {
+    std::vector<double> counts;
+    for (int trial = 0; trial < 20; ++trial) {
       Turns turns;
       turns.pairs = 12;
       turns.deadline_s = 1.0;
@@ -126,17 +132,18 @@ TEST(LiveCompare, ADelayOf5PercentOfEachStepIsFoundWithThePairsThatItAsksFor) {
       const auto pairs = measure_pairs_to_find(turns, 0.05, kAlpha, delayed(**model, row, 0.0),
                                                delayed(**model, row, delay));
       ASSERT_TRUE(pairs) << pairs.error().message;
-      if (pairs->count() >= static_cast<size_t>(kMostPairs))
-        GTEST_SKIP() << "this machine is too restless now for differences of 5 %";
       int64_t slower = 0;
       for (const double ratio : pairs->ratios()) slower += ratio < 1.0 ? 1 : 0;
       const auto count = static_cast<int64_t>(pairs->count());
       const bool is_called = sign_test(count, slower) <= kAlpha;
       called += is_called && (delay == 0.0 || 2 * slower > count) ? 1 : 0;
-      RecordProperty(delay > 0.0 ? "pairs" : "pairs_of_equals", static_cast<int>(count));
+      counts.push_back(static_cast<double>(count));
     }
-    const bool is_right = delay > 0.0 ? called >= 2 : called <= 1;
-    EXPECT_TRUE(is_right) << called << " of 5 with a delay of " << delay;
+    std::printf(
+        "delay of %.0f %%: %d of 20 trials call a difference; pairs asked for: %.0f at the median, "
+        "%.0f at most\n",
+        100.0 * delay, called, median(counts), *std::max_element(counts.begin(), counts.end()));
+    EXPECT_TRUE(delay > 0.0 ? called >= 15 : called <= 1);
   }
 }
 

@@ -10,26 +10,43 @@
 namespace quench {
 namespace {
 
-// Pairs of speeds that scatter by log_sd each, b faster by `factor`; a slow drift lies over both.
-Pairs drawn_pairs(uint64_t seed, int64_t count, double log_sd, double factor) {
-  uint64_t at = 0;
-  auto normal = [&] {
-    const double u = random_uniform(seed, at++);
-    const double v = random_uniform(seed, at++);
-    return std::sqrt(-2.0 * std::log(std::max(u, 1e-12))) * std::cos(6.283185307179586 * v);
-  };
-  double machine = 100.0;
-  auto arm = [&, log_sd](double speed) {
-    return [&, log_sd, speed]() -> Result<double> {
-      machine *= 0.999;
-      return machine * speed * std::exp(log_sd * normal());
+// A machine whose speeds scatter by log_sd each; a slow drift lies over all of them.
+class DrawnSpeeds {
+ public:
+  DrawnSpeeds(uint64_t seed, double log_sd) : seed_(seed), log_sd_(log_sd) {}
+
+  Arm arm(double speed) {
+    return [this, speed]() -> Result<double> {
+      machine_ *= 0.999;
+      return machine_ * speed * std::exp(log_sd_ * normal());
     };
-  };
+  }
+
+ private:
+  double normal() {
+    const double u = random_uniform(seed_, at_++);
+    const double v = random_uniform(seed_, at_++);
+    return std::sqrt(-2.0 * std::log(std::max(u, 1e-12))) * std::cos(6.283185307179586 * v);
+  }
+
+  uint64_t seed_;
+  double log_sd_;
+  uint64_t at_ = 0;
+  double machine_ = 100.0;
+};
+
+Turns endless_turns(int64_t pairs) {
   Turns turns;
-  turns.pairs = count;
+  turns.pairs = pairs;
   turns.deadline_s = 1.0;
   turns.clock = [] { return 0.0; };
-  return *measure_pairs(turns, arm(1.0), arm(factor));
+  return turns;
+}
+
+// b is faster by `factor`.
+Pairs drawn_pairs(uint64_t seed, int64_t count, double log_sd, double factor) {
+  DrawnSpeeds speeds(seed, log_sd);
+  return *measure_pairs(endless_turns(count), speeds.arm(1.0), speeds.arm(factor));
 }
 
 bool is_called(const Pairs& pairs, double alpha) {
@@ -58,6 +75,26 @@ TEST(Pairs, AsManyAsItAsksForFindTheDifference) {
   EXPECT_LT(most, 500);
   // Without any scatter the fewest pairs that can tell are enough: 2 / 2^9 < 0.005.
   EXPECT_EQ(pairs_needed({}, 0.05, 0.005), 9);
+}
+
+// Every run takes 5 % longer: the number of pairs that the scatter asks for, asked for again while
+// they come in, finds it as often as promised, and calls equals different no more often.
+TEST(Pairs, GoesOnToTheNumberThatFindsADelayOf5Percent) {
+  constexpr double kAlpha = 0.01;
+  int found = 0;
+  int called = 0;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    for (const double factor : {1.0 / 1.05, 1.0}) {
+      DrawnSpeeds speeds(5000 + seed, 0.05);
+      const auto pairs = measure_pairs_to_find(endless_turns(12), 0.05, kAlpha, speeds.arm(1.0),
+                                               speeds.arm(factor));
+      ASSERT_TRUE(pairs);
+      EXPECT_LT(pairs->count(), static_cast<size_t>(kMostPairs));
+      (factor < 1.0 ? found : called) += is_called(*pairs, kAlpha) ? 1 : 0;
+    }
+  }
+  EXPECT_GE(found, 170);
+  EXPECT_LE(called, 5);
 }
 
 TEST(Pairs, TheSmallestDifferenceIsWhatSoManyPairsAreNeededFor) {
