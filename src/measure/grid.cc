@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/clock.h"
 #include "base/version.h"
 #include "devices/trace.h"
 #include "measure/bench_record.h"
@@ -59,11 +60,11 @@ double expected_tok_s(ModelSlice& slice, const GridRow& row, int64_t num_layers)
 // Ceilings in turns with the rows: so many rounds before each repetition.
 constexpr int64_t kCeilingRoundsInTurns = 2;
 
-void describe(const Session& session, SpeedGrid& grid) {
+void describe(const Session& session, const std::string& sha256, SpeedGrid& grid) {
   const Plan& plan = session.plan();
   grid.model = session.files().name;
   grid.family = plan.family->architecture;
-  grid.measured = measured_model(grid.model, plan, "");
+  grid.measured = measured_model(grid.model, plan, sha256);
   grid.num_layers = plan.config.num_hidden_layers;
   grid.device = session.device().name();
   grid.isa = session.device().isa();
@@ -117,7 +118,12 @@ Result<SpeedGrid> run_grid(GridOptions options) {
              }));
   QUENCH_TRY(auto made, session->make_runner());
   GridRunner runner(*session, std::move(made), options.seed);
-  describe(*session, grid);
+  std::string sha256;
+  if (!options.session.random_weights) {
+    report("hashing the weights", 0, 1);
+    QUENCH_TRY(sha256, hash_weights(session->files(), session->device().num_workers()));
+  }
+  describe(*session, sha256, grid);
   grid.label = options.label;
   grid.random_weights = options.session.random_weights;
   grid.format = !options.session.recipe_path.empty() ? options.session.recipe_path
@@ -136,6 +142,7 @@ Result<SpeedGrid> run_grid(GridOptions options) {
   MachineReader reader;
   const MachineReading begin = reader.read();
   Telemetry telemetry;
+  std::vector<ReadSpan> reads;
   for (int64_t repetition = -1; repetition < options.repetitions; ++repetition) {
     if (slice != nullptr) {
       QUENCH_TRY(const Ceilings now, measure_ceilings(session->device(), kCeilingRoundsInTurns));
@@ -152,6 +159,9 @@ Result<SpeedGrid> run_grid(GridOptions options) {
       auto ask_slice = [&] { expected = expected_tok_s(*slice, row, grid.num_layers); };
       if (slice != nullptr && is_slice_first) ask_slice();
       const double elapsed_s = runner.run(row);
+      const double end_s = now_s();
+      reads.push_back({end_s - elapsed_s, end_s,
+                       row.read_bytes_per_token * static_cast<double>(row.tokens * row.batch)});
       if (slice != nullptr && !is_slice_first) ask_slice();
       if (repetition < 0) continue;  // the first touches memory and caches, and does not count
       row.tok_s.push_back(static_cast<double>(row.tokens * row.batch) / elapsed_s);
@@ -162,7 +172,9 @@ Result<SpeedGrid> run_grid(GridOptions options) {
     for (GridRow& row : grid.rows) runner.set_limit(grid.ceilings, row);
   }
   telemetry.stop();
-  grid.state = machine_state(telemetry.samples(), begin, reader.read());
+  grid.series = telemetry.samples();
+  grid.state = machine_state(grid.series, begin, reader.read());
+  spread_reads(reads, grid.series);
   if (!impossible_rows(grid.rows).empty()) {
     if (const auto again = cached_ceilings(session->device(), true)) {
       raise_ceilings(*again, grid.ceilings);
@@ -176,6 +188,17 @@ Result<SpeedGrid> run_grid(GridOptions options) {
     QUENCH_TRY_VOID(trace_rows(*session, runner, grid, options.trace_path));
   return grid;
 }
+
+namespace {
+
+// Of the weights, which every step reads; null where it was not measured.
+std::optional<double> series_ceiling_gb_s(const SpeedGrid& grid) {
+  const int64_t bytes = grid.measured.bytes_read_per_token;
+  if (bytes <= 0 || grid.ceilings.read.empty()) return std::nullopt;
+  return grid.ceilings.for_working_set(bytes).read_gb_s.best;
+}
+
+}  // namespace
 
 Json grid_json(const SpeedGrid& grid, const std::string& time) {
   Json rows = Json::array();
@@ -210,6 +233,7 @@ Json grid_json(const SpeedGrid& grid, const std::string& time) {
                {"machine", machine_json()},
                {"state", state_json(grid.state)},
                {"model", grid.model},
+               {"model_sha256", or_null(grid.measured.sha256)},
                {"random_weights", grid.random_weights},
                {"family", grid.family},
                {"num_hidden_layers", grid.num_layers},
@@ -228,6 +252,7 @@ Json grid_json(const SpeedGrid& grid, const std::string& time) {
                {"limit_prefill_tok_s", limits[1]},
                {"limit_decode_tok_s", limits[0]},
                {"rows", rows},
+               {"series", series_json(grid.series, series_ceiling_gb_s(grid))},
                {"problems", problems}};
   add_id(json);
   return json;

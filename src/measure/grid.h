@@ -50,6 +50,7 @@ struct SpeedGrid {
   double load_s = 0.0;
   Ceilings ceilings;   // measured right before the rows; with `predict` in turns with them
   MachineState state;  // while the rows were measured
+  std::vector<TelemetrySample> series;  // likewise
   std::vector<GridRow> rows;
   std::vector<Problem> problems;
 };

@@ -60,6 +60,26 @@ TEST(SpeedGrid, KeepsEveryValueBesideItsLimit) {
   EXPECT_NE(grid_html(json, Strings::of("zh")).find("解码 3 @100 x3"), std::string::npos);
 }
 
+TEST(SpeedGrid, NamesItsWeightsAndWhatWasReadWhen) {
+  const OwnCache cache;
+  GridOptions options = tiny("qwen2");
+  options.session.model = "demo";
+  options.session.random_weights = false;
+  options.prompt_tokens = {200};
+  options.repetitions = 6;
+  const auto grid = run_grid(options);  // on the reference kernels, so that it takes a while
+  ASSERT_TRUE(grid) << grid.error().message;
+  const Json json = grid_json(*grid, "2026-01-31T12:34:56Z");
+  EXPECT_EQ(json["model_sha256"].get<std::string>().size(), 64u);
+  const Json& columns = json["series"]["columns"];
+  ASSERT_GE(columns["time_s"].size(), 2u);
+  double read_gb = 0.0;
+  for (const Json& gb_s : columns["read_gb_s"])
+    read_gb += gb_s.is_null() ? 0.0 : gb_s.get<double>() * 0.1;
+  EXPECT_GT(read_gb, 0.0);
+  EXPECT_TRUE(json["series"]["ceiling_gb_s"].is_number());
+}
+
 TEST(SpeedGrid, FasterThanTheLimitIsImpossible) {
   GridRow row;
   row.tokens = 8;

@@ -48,13 +48,6 @@ class DecodeLimits {
   std::map<int64_t, double> known_;
 };
 
-// What was read between two moments of the steady clock.
-struct ReadSpan {
-  double begin_s;
-  double end_s;
-  double bytes;
-};
-
 std::vector<ReadSpan> read_spans(const Plan& plan, const Ceilings& ceilings,
                                  const std::vector<const BenchRun*>& runs) {
   std::vector<ReadSpan> spans;
@@ -156,9 +149,13 @@ void raise_ceilings(const Ceilings& again, Ceilings& kept) {
 
 void add_reads(const Plan& plan, const Ceilings& ceilings, const std::vector<const BenchRun*>& runs,
                std::vector<TelemetrySample>& samples) {
+  spread_reads(read_spans(plan, ceilings, runs), samples);
+}
+
+void spread_reads(const std::vector<ReadSpan>& spans, std::vector<TelemetrySample>& samples) {
   if (samples.size() < 2) return;
   std::vector<double> bytes(samples.size(), 0.0);
-  for (const ReadSpan& span : read_spans(plan, ceilings, runs)) {
+  for (const ReadSpan& span : spans) {
     const double length_s = std::max(span.end_s - span.begin_s, 1e-9);
     // The first sample whose interval ends after the span's beginning.
     auto it = std::upper_bound(samples.begin() + 1, samples.end(), span.begin_s,

@@ -32,4 +32,13 @@ void raise_ceilings(const Ceilings& again, Ceilings& kept);
 void add_reads(const Plan& plan, const Ceilings& ceilings, const std::vector<const BenchRun*>& runs,
                std::vector<TelemetrySample>& samples);
 
+// What was read between two moments of the steady clock.
+struct ReadSpan {
+  double begin_s = 0.0;
+  double end_s = 0.0;
+  double bytes = 0.0;
+};
+// Sets read_gb_s of the samples: the bytes of each span, evenly over it.
+void spread_reads(const std::vector<ReadSpan>& spans, std::vector<TelemetrySample>& samples);
+
 }  // namespace quench
