@@ -7,6 +7,7 @@
 #include "apps/progress.h"
 #include "apps/verbs.h"
 #include "base/file.h"
+#include "measure/analyze/measured_cost.h"
 #include "measure/analyze/score.h"
 #include "measure/bench_record.h"
 #include "measure/grid.h"
@@ -35,6 +36,7 @@ struct BenchFlags {
   bool markdown = false;
   bool no_history = false;
   std::string html_path;
+  CostWishes cost;
   std::vector<CLI::Option*> grid_only;
   std::vector<CLI::Option*> protocol_only;
 
@@ -49,8 +51,9 @@ std::string json_text(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-// Where a page is to be written, before the work and not after it.
-Result<void> check_paths(const BenchFlags& flags) {
+// What is wrong with paths and prices is said before the work and not after it.
+Result<void> check_flags(const BenchFlags& flags) {
+  QUENCH_TRY_VOID(check_cost_wishes(flags.cost));
   if (!flags.grid.trace_path.empty()) QUENCH_TRY_VOID(check_output_path(flags.grid.trace_path));
   if (!flags.html_path.empty()) QUENCH_TRY_VOID(check_output_path(flags.html_path));
   return {};
@@ -153,7 +156,8 @@ Result<void> bench_protocol(BenchFlags& flags) {
   line.clear();
   const bool has_runs = !bench.tasks.empty() && !bench.tasks.front().runs.empty();
   if (!done && !has_runs) return done;
-  const Json record = record_json(bench, utc_time());
+  Json record = record_json(bench, utc_time());
+  QUENCH_TRY_VOID(add_cost(flags.cost, record));
   const Strings& strings = Strings::of(flags.options.lang);
   if (flags.json) {
     std::fputs(json_text(record).c_str(), stdout);
@@ -176,7 +180,7 @@ Result<void> bench_protocol(BenchFlags& flags) {
 
 Result<void> bench(BenchFlags& flags) {
   install_interrupt_flag();
-  QUENCH_TRY_VOID(check_paths(flags));
+  QUENCH_TRY_VOID(check_flags(flags));
   return flags.wants_grid() ? bench_grid(flags) : bench_protocol(flags);
 }
 
@@ -326,6 +330,8 @@ void add_bench(CLI::App& app, Verb& chosen) {
   csv->excludes(markdown);
   add_protocol_options(*verb, *flags);
   add_server_options(*verb, *flags);
+  for (CLI::Option* option : add_cost_options(*verb, flags->cost))
+    flags->protocol_only.push_back(option);
   add_grid_options(*verb, *flags);
   verb->callback([flags, &chosen] {
     refuse_mixture(*flags);

@@ -182,6 +182,35 @@ Result<SamplingSettings> SamplingFlags::resolve(const ModelFiles& files,
   return settings;
 }
 
+std::vector<CLI::Option*> add_cost_options(CLI::App& verb, CostWishes& cost) {
+  std::vector<CLI::Option*> all = {
+      verb.add_option("--buy", cost.buy, "Price of one device: 2500CNY, 300-370USD"),
+      verb.add_option("--resale", cost.resale_share, "Share of it got back at the end")
+          ->check(CLI::Range(0.0, 1.0)),
+      verb.add_option("--life", cost.life_years, "Years it is used")
+          ->check(CLI::Range(0.01, 100.0))
+          ->capture_default_str(),
+      verb.add_option("--electricity", cost.electricity, "Per kWh: 0.15USD"),
+      verb.add_option("--watt", cost.busy_w, "Of one device while it works")
+          ->check(CLI::Range(0.0, 1e5)),
+      verb.add_option("--idle-watt", cost.idle_w, "And while it does not")
+          ->check(CLI::Range(0.0, 1e5)),
+      verb.add_option("--power-overhead", cost.overhead_factor, "Power at the wall over that")
+          ->check(CLI::Range(1.0, 10.0)),
+      verb.add_option("--busy", cost.busy, "Share of the time in which it works")
+          ->check(CLI::Range(0.001, 1.0))
+          ->capture_default_str(),
+      verb.add_option("--rent", cost.rent, "Per device and hour: 15CNY, 1.10-2.50USD"),
+      verb.add_option("--billing-step", cost.billing_step_s, "Seconds that are billed at least")
+          ->check(CLI::Range(1.0, 1e7)),
+      verb.add_option("--discount", cost.discounts, "From so many hours a month: 200:0.8"),
+      verb.add_option("--month", cost.month, "A monthly plan instead of hours: 500CNY"),
+      verb.add_option("--currency", cost.currency, "Count in this currency, such as USD or CNY"),
+      verb.add_option("--exchange-rate", cost.rates, "A stated exchange rate: USD=7.1CNY")};
+  for (CLI::Option* option : all) option->group("Cost");
+  return all;
+}
+
 Result<void> check_output_path(const std::string& path) {
   namespace fs = std::filesystem;
   auto refuse = [&](ErrorCode code, std::string what) {

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "engine/session.h"
+#include "measure/analyze/cost_inputs.h"
 
 namespace quench {
 
@@ -23,6 +24,9 @@ void add_model_options(CLI::App& verb, SessionOptions& options);
 void add_memory_options(CLI::App& verb, SessionOptions& options);
 // --max-batch-size, --kv-tokens, --speculation: what an engine may do with several sequences.
 void add_engine_options(CLI::App& verb, SessionOptions& options);
+
+// --buy, --rent, --electricity, --watt, ...: what a machine costs. Returns the options.
+std::vector<CLI::Option*> add_cost_options(CLI::App& verb, CostWishes& cost);
 
 // What the user set; the rest comes from the model's generation_config.json.
 struct SamplingFlags {

@@ -30,6 +30,8 @@ struct PlanFlags {
   int64_t devices = 1;
   double prompt_tokens = 512.0, output_tokens = 256.0, batch = 1.0;
   CostWishes cost;
+  Demand demand;
+  std::string rent_device;  // empty: the same device is rented
   std::string max_ttft, max_tpot, max_cost;
   double max_memory_gb = 0.0;
   bool recommend = false, accuracy = false, json = false, no_history = false;
@@ -231,14 +233,15 @@ Result<void> plan(const PlanFlags& flags) {
   QUENCH_TRY(const auto owned_rows, against_concurrency(owned, place.predict));
   Deployment rented = owned;
   std::vector<ConcurrencyRow> rented_rows = owned_rows;
-  if (!flags.cost.rent_device.empty()) {
+  if (!flags.rent_device.empty()) {
     // Rented in the precision it is published in, unless one was named.
     QUENCH_TRY(const Place other,
-               place_elsewhere(flags, predictor, flags.cost.rent_device, flags.precision));
+               place_elsewhere(flags, predictor, flags.rent_device, flags.precision));
     QUENCH_TRY(rented, deploy(other.setup, other.engine_text, other.predict));
     QUENCH_TRY(rented_rows, against_concurrency(rented, other.predict));
   }
-  QUENCH_TRY(const CostPlan cost, plan_cost(flags.cost, owned, rented, owned_rows, rented_rows));
+  QUENCH_TRY(const CostPlan cost,
+             plan_cost(flags.cost, flags.demand, owned, rented, owned_rows, rented_rows));
   if (flags.json) {
     print_json(plan_json(owned, cost));
   } else {
@@ -273,35 +276,14 @@ void add_plan(CLI::App& app, Verb& chosen) {
   verb->add_option("--batch", flags->batch, "Requests at once")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  CostWishes& cost = flags->cost;
-  verb->add_option("--currency", cost.currency, "Count in this currency, such as USD or CNY");
-  verb->add_option("--rate", cost.rates, "A stated exchange rate: USD=7.1CNY");
-  verb->add_option("--buy", cost.buy, "Price of one device: 2500CNY, 300-370USD");
-  verb->add_option("--resale", cost.resale_share, "Share of it got back at the end")
-      ->check(CLI::Range(0.0, 1.0));
-  verb->add_option("--life", cost.life_years, "Years it is used")
-      ->check(CLI::Range(0.01, 100.0))
-      ->capture_default_str();
-  verb->add_option("--electricity", cost.electricity, "Per kWh: 0.15USD");
-  verb->add_option("--watt", cost.busy_w, "Of one device while it works")
-      ->check(CLI::Range(0.0, 1e5));
-  verb->add_option("--idle-watt", cost.idle_w, "And while it does not")
-      ->check(CLI::Range(0.0, 1e5));
-  verb->add_option("--power-overhead", cost.overhead_factor, "Power at the wall over that")
-      ->check(CLI::Range(1.0, 10.0));
-  verb->add_option("--busy", cost.busy, "Share of the time in which it works")
-      ->check(CLI::Range(0.001, 1.0))
-      ->capture_default_str();
-  verb->add_option("--rent", cost.rent, "Per device and hour: 15CNY, 1.10-2.50USD");
-  verb->add_option("--rent-device", cost.rent_device, "What is rented, when it is another device");
-  verb->add_option("--billing-step", cost.billing_step_s, "Seconds that are billed at least")
-      ->check(CLI::Range(1.0, 1e7));
-  verb->add_option("--discount", cost.discounts, "From so many hours a month: 200:0.8");
-  verb->add_option("--month", cost.month, "A monthly plan instead of hours: 500CNY");
-  verb->add_option("--demand", cost.tokens_per_day,
+  add_cost_options(*verb, flags->cost);
+  verb->add_option("--rent-device", flags->rent_device,
+                   "What is rented, when it is another device");
+  verb->add_option("--demand", flags->demand.tokens_per_day,
                    "Tokens a day: own machine first, rent the rest")
       ->check(CLI::Range(0.0, 1e15));
-  verb->add_option("--busy-hours", cost.busy_hours, "Hours of the day that the demand comes in")
+  verb->add_option("--busy-hours", flags->demand.busy_hours,
+                   "Hours of the day that the demand comes in")
       ->check(CLI::Range(0.1, 24.0))
       ->capture_default_str();
   verb->add_flag("--recommend", flags->recommend, "Choose precision, batch and device");

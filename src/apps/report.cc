@@ -4,6 +4,7 @@
 #include "apps/options.h"
 #include "apps/verbs.h"
 #include "base/file.h"
+#include "measure/analyze/measured_cost.h"
 #include "measure/records.h"
 #include "measure/report/bench_report.h"
 #include "measure/report/grid_report.h"
@@ -17,12 +18,14 @@ constexpr const char* kReportExamples = R"(Examples:
   quench report shootout.json                          on the terminal
   quench report bench.json -o report.html              of a bench, too
   quench report shootout.json -o report.html           a page with charts
-  quench report shootout.json -o report.md --lang zh   Markdown, in Chinese)";
+  quench report shootout.json -o report.md --lang zh   Markdown, in Chinese
+  quench report shootout.json --rent 0.50USD           with what a million tokens cost)";
 
 struct ReportFlags {
   std::string file;
   std::string out;
   std::string lang;
+  CostWishes cost;
 };
 
 // What makes the reports of one kind of measurement.
@@ -53,8 +56,15 @@ Result<void> run_report(const ReportFlags& flags) {
         "{}: the name of the report says its kind; expected one that ends with .html or .md.",
         flags.out);
   }
-  QUENCH_TRY(const Json json, read_json_file(flags.file));
+  QUENCH_TRY(Json json, read_json_file(flags.file));
   QUENCH_TRY(const Maker maker, maker_for(json, flags.file));
+  if (flags.cost.names_a_price() && text(json, "/schema") == "quench.bench/1") {
+    return fail(ErrorCode::kInvalidArgument,
+                "{}: prefill and decode alone are not answers, so they have no cost; expected what "
+                "`quench shootout` or `quench bench` without --pp and --tg wrote.",
+                flags.file);
+  }
+  QUENCH_TRY_VOID(add_cost(flags.cost, json));
   const std::string own = text(json, "/settings/lang");
   const std::string lang = !flags.lang.empty() ? flags.lang : own == "zh" ? "zh" : "en";
   const Strings& strings = Strings::of(lang);
@@ -82,6 +92,7 @@ void add_report(CLI::App& app, Verb& chosen) {
   verb->add_option("-o,--out", flags->out, "Write it to this file: NAME.html or NAME.md");
   verb->add_option("--lang", flags->lang, "Language of the report (default: that of the prompts)")
       ->check(CLI::IsMember(Strings::languages()));
+  add_cost_options(*verb, flags->cost);
   verb->callback([flags, &chosen] { chosen = [flags] { return run_report(*flags); }; });
 }
 

@@ -9,6 +9,7 @@
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "base/paths.h"
+#include "measure/analyze/measured_cost.h"
 #include "measure/analyze/score.h"
 #include "measure/history.h"
 #include "measure/records.h"
@@ -30,6 +31,7 @@ struct ShootoutFlags {
   std::string markdown_path;
   std::string html_path;
   std::string out_dir;
+  CostWishes cost;
   bool no_history = false;
 };
 
@@ -79,7 +81,8 @@ Result<void> write_results(ShootoutFlags flags, const Shootout& shootout, const 
   // A home that cannot be written to is no reason to fail: the results are on the screen.
   if (!chosen) std::fprintf(stderr, "quench: No report: %s\n", chosen.error().message.c_str());
   const std::string report = std::filesystem::path(flags.html_path).filename().string();
-  const Json json = shootout_json(shootout, time, report);
+  Json json = shootout_json(shootout, time, report);
+  QUENCH_TRY_VOID(add_cost(flags.cost, json));
   if (!flags.no_history) {
     for (const Json& record : json["records"]) {
       const auto kept = keep_in_history(record);
@@ -110,6 +113,7 @@ Result<void> run_shootout(ShootoutFlags flags) {
   install_interrupt_flag();
   if (!flags.out_dir.empty()) flags.options.models_dir = flags.out_dir + "/models";
   // Before minutes of work, not after.
+  QUENCH_TRY_VOID(check_cost_wishes(flags.cost));
   for (const std::string& path : {flags.json_path, flags.markdown_path, flags.html_path}) {
     if (!path.empty()) QUENCH_TRY_VOID(check_output_path(path));
   }
@@ -126,9 +130,9 @@ Result<void> run_shootout(ShootoutFlags flags) {
   if (!done && (done.error().code != ErrorCode::kCancelled || !has_runs)) return done;
   const Strings& strings = Strings::of(flags.options.lang);
   const std::string time = utc_time();
-  std::printf(
-      "%s\n",
-      shootout_text(shootout_json(shootout, time, ""), strings, stdout_takes_style()).c_str());
+  Json shown = shootout_json(shootout, time, "");
+  QUENCH_TRY_VOID(add_cost(flags.cost, shown));
+  std::printf("%s\n", shootout_text(shown, strings, stdout_takes_style()).c_str());
   QUENCH_TRY_VOID(write_results(flags, shootout, time, strings));
   return done;
 }
@@ -178,6 +182,7 @@ void add_shootout(CLI::App& app, Verb& chosen) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   add_memory_options(*verb, options.session);
+  add_cost_options(*verb, flags->cost);
   verb->callback([flags, &chosen] { chosen = [flags] { return run_shootout(*flags); }; });
 }
 

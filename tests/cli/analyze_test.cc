@@ -67,11 +67,11 @@ TEST_F(CliAnalyze, CostsAndCurrencies) {
   const Output mixed =
       quench({"plan", "Qwen2.5-7B", "--device", "RTX-3060", "--engine", "llama.cpp", "--precision",
               "q4_k_m", "--rent-device", "A100", "--buy", "2500CNY", "--rent", "2USD"});
-  expect_error(mixed, {"CNY", "USD", "--rate"});
+  expect_error(mixed, {"CNY", "USD", "--exchange-rate"});
   const Output stated =
       quench({"plan", "Qwen2.5-7B", "--device", "RTX-3060", "--engine", "llama.cpp", "--precision",
-              "q4_k_m", "--rent-device", "A100", "--buy", "2500CNY", "--rent", "2USD", "--rate",
-              "USD=7.1CNY", "--demand", "10000000", "--json"});
+              "q4_k_m", "--rent-device", "A100", "--buy", "2500CNY", "--rent", "2USD",
+              "--exchange-rate", "USD=7.1CNY", "--demand", "10000000", "--json"});
   ASSERT_EQ(stated.status, 0) << stated.err;
   const Json cost = parse_json(stated.out, "stdout")->at("cost");
   EXPECT_EQ(cost.at("currency"), "CNY");

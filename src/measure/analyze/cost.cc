@@ -57,6 +57,10 @@ double drawn(const Between& range, double uniform) {
 
 }  // namespace
 
+Json range_json(const std::optional<Between>& range) {
+  return range ? Json{{"low", range->low}, {"high", range->high}} : Json();
+}
+
 double Between::middle() const { return low > 0.0 ? std::sqrt(low * high) : (low + high) / 2.0; }
 
 Result<std::vector<Price>> load_prices() {
@@ -139,10 +143,11 @@ Result<Money> Rates::convert(const Money& money, const std::string& currency) co
     const double factor = forward ? rate.factor : 1.0 / rate.factor;
     return Money{{money.amount.low * factor, money.amount.high * factor}, currency};
   }
-  return fail(ErrorCode::kInvalidArgument,
-              "An amount in {} cannot be compared with one in {}: state the rate, such as --rate "
-              "{}=...{}.",
-              money.currency, currency, money.currency, currency);
+  return fail(
+      ErrorCode::kInvalidArgument,
+      "An amount in {} cannot be compared with one in {}: state the rate, such as --exchange-rate "
+      "{}=...{}.",
+      money.currency, currency, money.currency, currency);
 }
 
 double kwh_per_million(double busy_w, double overhead_factor, double tok_s) {

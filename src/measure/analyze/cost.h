@@ -17,6 +17,7 @@ struct Between {
   double high = 0.0;
   double middle() const;  // geometric; 0 where low is 0
 };
+Json range_json(const std::optional<Between>& range);  // {"low", "high"}, or null
 
 struct Price {
   std::string id;

@@ -2,24 +2,15 @@
 // was said, and the predicted speeds. Every input keeps where it is from. Plain values; any thread.
 #pragma once
 
+#include "measure/analyze/cost_inputs.h"
 #include "measure/analyze/deploy.h"
 
 namespace quench {
 
-// What the user may say; empty: the shipped prices, or not counted.
-struct CostWishes {
-  std::string currency;  // empty: that of the first price
-  std::string buy, rent, electricity, month;
-  std::string rent_device;  // empty: the same device is rented
-  std::vector<std::string> rates;
-  std::vector<std::string> discounts;  // "200:0.8": from 200 hours a month, times 0.8
-  std::optional<double> billing_step_s, busy_w, idle_w;
-  double resale_share = 0.0;
-  double life_years = 3.0;
-  double busy = 0.3;
-  double overhead_factor = 1.0;
+// What is asked of the machines, for a hybrid of an own one and rented ones.
+struct Demand {
   double tokens_per_day = 0.0;  // 0: no hybrid
-  double busy_hours = 8.0;
+  double busy_hours = 8.0;      // of the day that it comes in
 };
 
 struct CostConcurrencyRow {
@@ -30,14 +21,9 @@ struct CostConcurrencyRow {
 };
 
 struct CostPlan {
-  std::string currency;
-  std::vector<std::string> inputs;  // one sentence each, with source and date
-  std::optional<Owning> own;
-  std::optional<Renting> rent;
+  CostInputs prices;
   std::string rent_device;
   Between own_tok_s, rent_tok_s;
-  double busy = 0.0;
-  double hours_per_month = 0.0;
   double energy_kwh_per_million = 0.0;
   std::optional<Between> own_per_million;
   std::optional<Between> rent_per_million;
@@ -48,7 +34,7 @@ struct CostPlan {
 };
 
 // rented: the same model on the rented device; equal to `owned` when it is the same.
-Result<CostPlan> plan_cost(const CostWishes& wishes, const Deployment& owned,
+Result<CostPlan> plan_cost(const CostWishes& wishes, const Demand& demand, const Deployment& owned,
                            const Deployment& rented, const std::vector<ConcurrencyRow>& owned_rows,
                            const std::vector<ConcurrencyRow>& rented_rows);
 

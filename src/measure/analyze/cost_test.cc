@@ -18,7 +18,7 @@ TEST(Cost, MoneyIsReadWithItsCurrency) {
 TEST(Cost, CurrenciesAreNotMixedWithoutARate) {
   Rates rates;
   const Money yuan = {{71.0, 142.0}, "CNY"};
-  EXPECT_NE(rates.convert(yuan, "USD").error().message.find("--rate"), std::string::npos);
+  EXPECT_NE(rates.convert(yuan, "USD").error().message.find("--exchange-rate"), std::string::npos);
   ASSERT_TRUE(rates.add("USD=7.1CNY"));
   EXPECT_NEAR(rates.convert(yuan, "USD")->amount.high, 20.0, 1e-9);
   EXPECT_NEAR(rates.convert({{1.0, 1.0}, "USD"}, "CNY")->amount.low, 7.1, 1e-9);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "measure/report/bench_report.h"
+#include "measure/report/cost_report.h"
 #include "measure/report/lookup.h"
 #include "measure/report/page_parts.h"
 #include "measure/report/shootout_report.h"
@@ -46,6 +47,7 @@ class BenchPage {
       latency("html.bench_e2e", "/e2e_s", nullptr);
     }
     load();
+    add_cost_section(record_, strings_, html_);
     how();
     return html_.page();
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "measure/report/cost_report.h"
 #include "measure/report/lookup.h"
 #include "measure/report/page_parts.h"
 #include "measure/report/shootout_report.h"
@@ -316,7 +317,8 @@ std::string bench_text(const Json& record, const Strings& strings, bool bold) {
   result += "\n";
   for (const std::string& line : figure_lines(record, strings)) result += line + "\n";
   for (const std::string& line : problem_lines(record, strings)) result += "! " + line + "\n";
-  return result;
+  const std::string cost = cost_text(record, strings, bold);
+  return cost.empty() ? result : result + "\n" + cost;
 }
 
 std::string bench_markdown(const Json& record, const Strings& strings) {
@@ -333,7 +335,8 @@ std::string bench_markdown(const Json& record, const Strings& strings) {
   if (!list(record, "/loads").empty()) result += load_table(record, strings).markdown() + "\n";
   for (const std::string& line : figure_lines(record, strings)) result += "- " + line + "\n";
   for (const std::string& line : problem_lines(record, strings)) result += "- ! " + line + "\n";
-  return result;
+  const std::string cost = cost_markdown(record, strings);
+  return cost.empty() ? result : result + "\n" + cost;
 }
 
 Table run_table(const Json& record) {

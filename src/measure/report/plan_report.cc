@@ -90,16 +90,16 @@ std::string break_even_text(const CostPlan& cost) {
       "work ({:.0f} to {:.0f}); {} within {:.3g} years at {:.0f} % busy; {} moves it most\n",
       even.tokens_middle / 1e6, even.tokens.low / 1e6, even.tokens.high / 1e6,
       even.own_hours_middle, even.own_hours.low, even.own_hours.high,
-      even.within_life ? "reached" : "not reached", even.years_at_most, cost.busy * 100.0,
+      even.within_life ? "reached" : "not reached", even.years_at_most, cost.prices.busy * 100.0,
       even.dominated_by);
 }
 
 std::string cost_text(const CostPlan& cost) {
-  if (!cost.own && !cost.rent) {
+  if (!cost.prices.own && !cost.prices.rent) {
     return "\ncost: no price is known for this device; give --buy and --electricity, or --rent\n";
   }
-  std::string text = fmt::format("\ncost, in {}\n", cost.currency);
-  for (const std::string& input : cost.inputs) text += "  " + input + "\n";
+  std::string text = fmt::format("\ncost, in {}\n", cost.prices.currency);
+  for (const std::string& input : cost.prices.lines) text += "  " + input + "\n";
   if (cost.own_per_million) {
     text += fmt::format("  own: {} per million tokens, {:.2f} kWh of them\n",
                         range_text(cost.own_per_million), cost.energy_kwh_per_million);
@@ -162,7 +162,7 @@ Json plan_json(const Deployment& deployment, const CostPlan& cost) {
                  {"max_batch", deployment.fit.max_batch}}},
                {"prediction", prediction_json(setup, deployment.prediction)},
                {"split", nullptr},
-               {"cost", cost.own || cost.rent ? cost_json(cost) : Json()}};
+               {"cost", cost.prices.own || cost.prices.rent ? cost_json(cost) : Json()}};
   if (deployment.split_devices) {
     Placement split = setup;
     split.devices = *deployment.split_devices;

@@ -2,6 +2,7 @@
 // machine.
 #include <algorithm>
 
+#include "measure/report/cost_report.h"
 #include "measure/report/html.h"
 #include "measure/report/lookup.h"
 #include "measure/report/page_parts.h"
@@ -33,6 +34,7 @@ class Page {
     latency("html.ttft", "/ttft_s", "/limit_ttft_s");
     latency("html.e2e", "/e2e_s", nullptr);
     loss();
+    add_cost_section(json_, strings_, html_);
     html_.section(strings_("how"));
     for (const std::string& sentence : measured_how(json_, strings_)) html_.paragraph(sentence);
     machine();

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include "measure/report/cost_report.h"
 #include "measure/report/lookup.h"
 #include "measure/report/wrap.h"
 
@@ -236,9 +237,10 @@ std::string shootout_text(const Json& shootout, const Strings& strings, bool bol
                          choice_text(shootout, need, strings), strings("name_separator"),
                          reason_text(shootout, need, strings));
   }
-  return fmt::format("{}{}\n{}\n{}\n{}", state_line(shootout, strings),
+  const std::string cost = cost_text(shootout, strings, bold);
+  return fmt::format("{}{}\n{}\n{}\n{}{}", state_line(shootout, strings),
                      shootout_table(shootout, strings).text(bold), strings("recommendation"), lines,
-                     how_paragraph(shootout, strings));
+                     cost.empty() ? cost : cost + "\n", how_paragraph(shootout, strings));
 }
 
 std::string shootout_markdown(const Json& shootout, const Strings& strings) {
@@ -248,13 +250,15 @@ std::string shootout_markdown(const Json& shootout, const Strings& strings) {
                          strings("name_separator"), choice_text(shootout, need, strings),
                          strings("clause_separator"), reason_text(shootout, need, strings));
   }
-  return fmt::format("# {}\n\n{}\n\n{}{}\n## {}\n\n{}\n## {}\n\n{}\n\n{}\n## {}\n\n{}",
+  const std::string cost = cost_markdown(shootout, strings);
+  return fmt::format("# {}\n\n{}\n\n{}{}\n## {}\n\n{}\n## {}\n\n{}\n\n{}\n{}## {}\n\n{}",
                      strings("title", {{"model", shown(shootout, "/reference/name")}}),
                      strings("measured_at", {{"time", shown(shootout, "/time")}}),
                      state_line(shootout, strings), shootout_table(shootout, strings).markdown(),
                      strings("recommendation"), lines, strings("loss_by_domain"),
                      strings("loss_by_domain.note"), domain_table(shootout, strings).markdown(),
-                     strings("how"), how_paragraph(shootout, strings));
+                     cost.empty() ? cost : cost + "\n", strings("how"),
+                     how_paragraph(shootout, strings));
 }
 
 }  // namespace quench
