@@ -7,6 +7,7 @@
 #include "apps/progress.h"
 #include "apps/verbs.h"
 #include "base/clock.h"
+#include "measure/allocate_bits.h"
 #include "measure/make_chosen.h"
 #include "quantize/fit.h"
 
@@ -30,6 +31,7 @@ struct QuantizeFlags {
   std::string format;
   double bits = 0.0;
   int64_t fit_bytes = 0;
+  bool allocate = false;
   bool dry_run = false;
   bool json = false;
 };
@@ -144,7 +146,16 @@ Result<void> run_quantize(QuantizeFlags flags) {
                 "Give one of --profile (a recipe), --format, --bits and --fit; quench list recipes "
                 "and quench list formats name the first two.");
   }
-  if (flags.bits > 0.0 || flags.fit_bytes > 0) {
+  const bool has_budget = flags.bits > 0.0 || flags.fit_bytes > 0;
+  if (flags.allocate && !has_budget) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--allocate distributes a budget of bits: give --bits or --fit with it.");
+  }
+  if (flags.allocate && options.session.random_weights) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--allocate measures loss, which drawn weights have none of.");
+  }
+  if (has_budget) {
     QUENCH_TRY(const auto planned, plan_model(options.session, Weights::kRequired));
     QUENCH_TRY(options.recipe, flags.bits > 0.0
                                    ? recipe_for_bits(planned->plan, flags.bits)
@@ -178,14 +189,19 @@ Result<void> run_quantize(QuantizeFlags flags) {
     line.show(at.unit, at.done_bytes, at.total_bytes, progress_detail(at, now_s() - start_s));
   };
   QUENCH_TRY(const auto rule, choice_rule(flags));
-  Json choice;
+  Json choice, allocation;
   QuantizeReport report;
-  if (rule) {
-    ChoiceOptions measuring;
-    measuring.stop = options.stop;
-    measuring.progress = [&](const std::string& stage, int64_t done, int64_t total) {
-      line.show(stage, done, total);
-    };
+  ChoiceOptions measuring;
+  measuring.stop = options.stop;
+  measuring.progress = [&](const std::string& stage, int64_t done, int64_t total) {
+    line.show(stage, done, total);
+  };
+  if (flags.allocate) {
+    QUENCH_TRY(AllocatedModel made, make_allocated(options, *options.recipe, measuring));
+    job = std::move(made.job);
+    report = std::move(made.report);
+    allocation = allocation_json(made.allocation);
+  } else if (rule) {
     QUENCH_TRY(ChosenModel chosen, make_chosen(options, *rule, measuring));
     job = std::move(chosen.job);
     report = std::move(chosen.report);
@@ -195,8 +211,11 @@ Result<void> run_quantize(QuantizeFlags flags) {
   }
   line.clear();
   if (flags.json) {
-    std::printf("%s\n", report_json(options, job, report, choice).dump(1).c_str());
+    Json json = report_json(options, job, report, choice);
+    json["allocation"] = allocation;
+    std::printf("%s\n", json.dump(1).c_str());
   } else {
+    if (!allocation.is_null()) std::printf("%s\n", allocation_text(allocation).c_str());
     print_report(options, job, report, choice);
   }
   return {};
@@ -225,6 +244,10 @@ void add_quantize(CLI::App& app, Verb& chosen) {
   verb->add_option("--fit", flags->fit_bytes,
                    "The best that runs in so much memory with --max-seq-len tokens: 12GiB")
       ->transform(CLI::AsSizeValue(false));
+  verb->add_flag(
+      "--allocate", flags->allocate,
+      "With --bits or --fit: measure what each role of each layer costs in loss and give "
+      "the bits where they help most; kept if that is better on other text");
   add_memory_options(*verb, options.session);
   verb->add_option("--layout", options.layout,
                    "Files as other programs read them: gptq, awq, ... (quench list layouts)")

@@ -21,6 +21,8 @@ Result<void> write_file_atomic(const std::string& path, std::string_view bytes);
 
 bool file_exists(const std::string& path);
 bool is_directory(const std::string& path);
+// A directory with all that is in it; nothing where there is none.
+Result<void> remove_directory(const std::string& dir);
 
 // A read-only mapping. Move-only; unmapped by the destructor. Any thread may read. A file that
 // another process truncates while it is mapped raises SIGBUS on access, as with every memory-mapped

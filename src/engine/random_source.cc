@@ -31,7 +31,7 @@ class RandomSource : public WeightSource {
   RandomSource(uint64_t seed, Recipe recipe) : seed_(seed), recipe_(std::move(recipe)) {}
 
   const Format* stored_format(const TensorSpec& spec) const override {
-    const Format* wanted = find_format(recipe_.format_for(spec.role));
+    const Format* wanted = find_format(recipe_.format_for(spec.role, spec.layer));
     if (wanted != nullptr && wanted->trellis != nullptr && role_row(spec.role).is_matrix &&
         wanted->fits(spec.rows, spec.cols))
       return wanted;

@@ -16,13 +16,6 @@ std::string interrupted_format(const QuantizeOptions& options) {
   return kept && kept->is_object() ? kept->value("chosen", "") : std::string();
 }
 
-Result<void> remove_directory(const std::string& dir) {
-  std::error_code error;
-  std::filesystem::remove_all(dir, error);
-  if (!error) return {};
-  return fail(ErrorCode::kIo, "{}: cannot remove the directory: {}.", dir, error.message());
-}
-
 SessionOptions made_session(const QuantizeOptions& options) {
   SessionOptions made = options.session;
   made.model = options.out;

@@ -1,5 +1,6 @@
 #include "measure/make_profile.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "base/clock.h"
@@ -15,11 +16,8 @@ bool needs_quantizing(const Recipe& recipe) {
     const Format* format = find_format(name);
     return format != nullptr && format->trellis != nullptr;
   };
-  if (is_trellis(recipe.default_format)) return true;
-  for (const auto& [role, format] : recipe.role_formats) {
-    if (is_trellis(format)) return true;
-  }
-  return false;
+  const std::set<std::string> formats = recipe.formats();
+  return std::any_of(formats.begin(), formats.end(), is_trellis);
 }
 
 // Whether the directory holds what this recipe would make.

@@ -3,7 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <set>
+#include <charconv>
 #include <utility>
 
 #include "base/bytes.h"
@@ -80,7 +80,7 @@ class Planner {
     const Format* stored = found.format;
     if (stored == nullptr)
       return fail(ErrorCode::kInvalidFile, "The model has no tensor \"{}\".", spec.name);
-    const std::string& wanted = recipe_.format_for(matrix.role);
+    const std::string& wanted = recipe_.format_for(matrix.role, matrix.layer);
     matrix.format = stored;
     if (!wanted.empty()) {
       QUENCH_TRY(const Format* format, require_format(wanted));
@@ -224,11 +224,31 @@ int64_t transform_bytes(const InputTransform& transform) {
          round_up(static_cast<int64_t>(transform.hartley.size() * sizeof(float)), 64);
 }
 
-const std::string& Recipe::format_for(Role role) const {
+const std::string& Recipe::format_for(Role role, int64_t layer) const {
   static const std::string as_stored;
-  const auto entry = role_formats.find(role_row(role).name);
+  const char* role_name = role_row(role).name;
+  if (const auto of_layer = layer_formats.find(layer); of_layer != layer_formats.end()) {
+    const auto entry = of_layer->second.find(role_name);
+    if (entry != of_layer->second.end()) return entry->second;
+  }
+  const auto entry = role_formats.find(role_name);
   if (entry != role_formats.end()) return entry->second;
   return role_row(role).is_quantized ? default_format : as_stored;
+}
+
+std::set<std::string> Recipe::formats() const {
+  std::set<std::string> names = {default_format};
+  for (const auto& [role, format] : role_formats) names.insert(format);
+  for (const auto& [layer, roles] : layer_formats) {
+    for (const auto& [role, format] : roles) names.insert(format);
+  }
+  return names;
+}
+
+Json Recipe::layers_json() const {
+  Json json = Json::object();
+  for (const auto& [layer, roles] : layer_formats) json[std::to_string(layer)] = roles;
+  return json;
 }
 
 Result<Plan> make_plan(const Family& family, const ModelConfig& config, const StoredFormat& stored,
@@ -294,16 +314,28 @@ Result<Recipe> parse_recipe(const Json& json, const std::string& where) {
       return refuse("\"kld_budget\" must be a number of nats per token");
     recipe.kld_budget = budget.get<double>();
   }
-  if (!json.contains("roles")) return recipe;
   std::set<std::string> known;
   for (int r = 0; r < kNumRoles; ++r) {
     if (const RoleRow& row = role_row(static_cast<Role>(r)); row.is_matrix) known.insert(row.name);
   }
-  for (const auto& [role, format] : json["roles"].items()) {
-    if (!known.contains(role)) {
-      return refuse(fmt::format("unknown role \"{}\"; known are {}", role, fmt::join(known, ", ")));
+  auto read_roles = [&](const Json& roles, Recipe::RoleFormats& into) -> Result<void> {
+    for (const auto& [role, format] : roles.items()) {
+      if (!known.contains(role)) {
+        return refuse(
+            fmt::format("unknown role \"{}\"; known are {}", role, fmt::join(known, ", ")));
+      }
+      QUENCH_TRY_VOID(read_format(format, into[role]));
     }
-    QUENCH_TRY_VOID(read_format(format, recipe.role_formats[role]));
+    return {};
+  };
+  if (json.contains("roles")) QUENCH_TRY_VOID(read_roles(json["roles"], recipe.role_formats));
+  if (!json.contains("layers")) return recipe;
+  for (const auto& [name, roles] : json["layers"].items()) {
+    int64_t layer = 0;
+    const auto parsed = std::from_chars(name.data(), name.data() + name.size(), layer);
+    if (parsed.ec != std::errc() || parsed.ptr != name.data() + name.size() || layer < 0)
+      return refuse(fmt::format("\"layers\" are named by number, found \"{}\"", name));
+    QUENCH_TRY_VOID(read_roles(roles, recipe.layer_formats[layer]));
   }
   return recipe;
 }

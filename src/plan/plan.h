@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,12 +21,19 @@ namespace quench {
 struct Recipe {
   std::string name;
   std::string default_format;
-  std::map<std::string, std::string> role_formats;  // role name -> format name, over the default
-  std::string algorithm = "rtn";                    // see quantize/encoder.h
+  using RoleFormats = std::map<std::string, std::string>;  // role name -> format name
+  RoleFormats role_formats;                                // over the default
+  std::map<int64_t, RoleFormats> layer_formats = {};       // of single layers, over both
+  std::string algorithm = "rtn";                           // see quantize/encoder.h
   bool rotate = false;      // inputs by a Hadamard rotation first (formats/hadamard.h)
   double kld_budget = 0.0;  // accepted mean KL divergence in nats per token; 0: not said
 
-  const std::string& format_for(Role role) const;
+  // layer: -1 of what is in none.
+  const std::string& format_for(Role role, int64_t layer) const;
+  // Every format that it names.
+  std::set<std::string> formats() const;
+  // {"layer": {role: format}}
+  Json layers_json() const;
 };
 
 struct PlanGoal {
@@ -115,7 +123,7 @@ Result<KvType> kv_type_by_name(const std::string& name);
 // A recipe by format name ("int4"), or "" for as stored.
 Result<Recipe> recipe_for_format(const std::string& format);
 // From a recipe file: {"name", "description", "default": FORMAT, "roles": {ROLE: FORMAT},
-// "algorithm": NAME, "rotate": BOOL, "kld_budget": NUMBER}.
+// "layers": {LAYER: {ROLE: FORMAT}}, "algorithm": NAME, "rotate": BOOL, "kld_budget": NUMBER}.
 Result<Recipe> parse_recipe(const Json& json, const std::string& where);
 
 }  // namespace quench

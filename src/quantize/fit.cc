@@ -7,10 +7,6 @@
 namespace quench {
 namespace {
 
-struct Rung {
-  const char* format;
-  double bits;
-};
 // Each better than the one before it on every model that was tried.
 constexpr std::array<Rung, 6> kLadder = {{{"trellis2", 2.02},
                                           {"trellis3", 3.02},
@@ -26,23 +22,33 @@ constexpr Role kOrder[] = {Role::kV,          Role::kK,          Role::kO,      
 
 }  // namespace
 
+std::span<const Rung> format_ladder() { return kLadder; }
+
+double num_weights(const PlannedMatrix& matrix) {
+  double count = 0.0;
+  for (const TensorSpec& spec : matrix.sources) count += static_cast<double>(spec.rows * spec.cols);
+  return count;
+}
+
+double bits_of_the_rest(const Plan& plan) {
+  double bits = 0.0;
+  for (const PlannedMatrix& matrix : plan.matrices) {
+    if (!role_row(matrix.role).is_quantized) bits += 16.0 * num_weights(matrix);
+  }
+  for (const PlannedVector& vector : plan.vectors)
+    bits += 16.0 * static_cast<double>(vector.source.cols);
+  return bits;
+}
+
 Result<Recipe> recipe_for_bits(const Plan& plan, double bits) {
   std::map<Role, double> weights;  // of each role that is quantized
   double quantized = 0.0;
-  double plain_bits = 0.0;
   for (const PlannedMatrix& matrix : plan.matrices) {
-    for (const TensorSpec& spec : matrix.sources) {
-      const auto count = static_cast<double>(spec.rows * spec.cols);
-      if (role_row(matrix.role).is_quantized) {
-        weights[matrix.role] += count;
-        quantized += count;
-      } else {
-        plain_bits += 16.0 * count;
-      }
-    }
+    if (!role_row(matrix.role).is_quantized) continue;
+    weights[matrix.role] += num_weights(matrix);
+    quantized += num_weights(matrix);
   }
-  for (const PlannedVector& vector : plan.vectors)
-    plain_bits += 16.0 * static_cast<double>(vector.source.cols);
+  const double plain_bits = bits_of_the_rest(plan);
   double left = bits * static_cast<double>(plan.num_parameters) - plain_bits;
   size_t rung = 0;
   while (rung + 1 < kLadder.size() && kLadder[rung + 1].bits * quantized <= left) ++rung;

@@ -3,9 +3,23 @@
 // functions of a plan; any thread.
 #pragma once
 
+#include <span>
+
 #include "plan/plan.h"
 
 namespace quench {
+
+// A format and its bits per weight, scales included.
+struct Rung {
+  const char* format;
+  double bits;
+};
+// Fewest bits first.
+std::span<const Rung> format_ladder();
+
+double num_weights(const PlannedMatrix& matrix);
+// Of what is never quantized: norms, biases, routers.
+double bits_of_the_rest(const Plan& plan);
 
 // plan: of the model as stored. bits: of the whole model, norms and routers included; 2.1 to 8.1.
 // What the plan's shapes cannot hold falls back as always (and may exceed the budget).

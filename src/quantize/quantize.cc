@@ -50,6 +50,7 @@ std::string job_key(const QuantizeOptions& options, const QuantizeJob& job) {
               {"algorithm", job.algorithm->name},
               {"default", job.recipe.default_format},
               {"roles", job.recipe.role_formats},
+              {"layers", job.recipe.layers_json()},
               {"rotate", job.recipe.rotate},
               {"calibration", options.calibration},
               {"calibration_tokens", options.calibration_tokens},

@@ -120,7 +120,7 @@ class GgufOutput {
     const Format* f32 = find_format("f32");
     if (!tensor.is_matrix() || spec.role == Role::kRouter || spec.role == Role::kSharedRouter)
       return f32;
-    const std::string& wanted = job_.recipe.format_for(spec.role);
+    const std::string& wanted = job_.recipe.format_for(spec.role, spec.layer);
     const Format* stored = job_.source.stored_format(spec);
     const Format* format = wanted.empty() ? stored : find_format(wanted);
     if (format != nullptr && ggml_type_of_format(format->name) == nullptr) {
