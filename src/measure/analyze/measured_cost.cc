@@ -47,8 +47,6 @@ void add_row(MeasuredCost& cost, MeasuredCostRow row) {
     const Owning& own = *prices.own;
     if (own.busy_w > 0.0)
       row.kwh = kwh_per_million(own.busy_w, own.overhead_factor, row.tok_s.middle());
-    if (prices.rent && !prices.rent->per_month)
-      row.break_even = break_even(own, row.tok_s, *prices.rent, row.tok_s, prices.busy);
   }
   cost.rows.push_back(std::move(row));
 }
@@ -81,17 +79,14 @@ Result<CostInputs> inputs_of(const CostWishes& wishes, const std::optional<doubl
 Json rows_json(const MeasuredCost& cost) {
   Json rows = Json::array();
   for (const MeasuredCostRow& row : cost.rows) {
-    const bool pays_off = row.break_even && row.break_even->exists;
-    rows.push_back(
-        {{"profile", or_null(row.profile)},
-         {"concurrency", or_null(row.concurrency)},
-         {"rate_s", or_null(row.rate_s)},
-         {"tok_s", range_json(row.tok_s)},
-         {"machine_hours_per_million_tokens", row.hours_per_million()},
-         {"kwh_per_million_tokens", or_null(row.kwh)},
-         {"own_per_million_tokens", range_json(row.own)},
-         {"rent_per_million_tokens", range_json(row.rent)},
-         {"break_even_tokens", pays_off ? Json(row.break_even->tokens_middle) : Json()}});
+    rows.push_back({{"profile", or_null(row.profile)},
+                    {"concurrency", or_null(row.concurrency)},
+                    {"rate_s", or_null(row.rate_s)},
+                    {"tok_s", range_json(row.tok_s)},
+                    {"machine_hours_per_million_tokens", row.hours_per_million()},
+                    {"kwh_per_million_tokens", or_null(row.kwh)},
+                    {"own_per_million_tokens", range_json(row.own)},
+                    {"rent_per_million_tokens", range_json(row.rent)}});
   }
   return rows;
 }
@@ -104,6 +99,11 @@ Result<MeasuredCost> measured_cost(const Json& measurement) {
   const auto watt = measured_watt(measurement);
   cost.watt_is_measured = watt && !cost.wishes.busy_w;
   QUENCH_TRY(cost.prices, inputs_of(cost.wishes, watt));
+  const CostInputs& prices = cost.prices;
+  if (prices.own && prices.rent && !prices.rent->per_month) {
+    const Between any_speed = {1.0, 1.0};
+    cost.break_even = break_even(*prices.own, any_speed, *prices.rent, any_speed, prices.busy);
+  }
   const Json& rows = list(measurement, "/rows");
   const Json& records = list(measurement, "/records");
   if (text(measurement, "/schema") != "quench.shootout/1") {
@@ -121,6 +121,9 @@ Result<void> add_cost(const CostWishes& wishes, Json& measurement) {
   QUENCH_TRY(const MeasuredCost cost, measured_cost(measurement));
   measurement["cost"]["currency"] = cost.prices.currency;
   measurement["cost"]["inputs"] = cost.prices.lines;
+  const bool pays_off = cost.break_even && cost.break_even->exists;
+  measurement["cost"]["break_even_hours"] =
+      pays_off ? range_json(cost.break_even->own_hours) : Json();
   measurement["cost"]["rows"] = rows_json(cost);
   if (measurement.contains("records")) {
     for (Json& record : measurement["records"]) QUENCH_TRY_VOID(add_cost(wishes, record));

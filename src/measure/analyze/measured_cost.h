@@ -9,13 +9,12 @@ namespace quench {
 
 // One version, or one level of load.
 struct MeasuredCostRow {
-  std::string profile;                  // of a shootout; or empty
-  std::optional<double> concurrency;    // of a level of load; null: one request at a time
-  std::optional<double> rate_s;         // or its arrivals per second
-  Between tok_s;                        // generated tokens over the time of whole answers
-  std::optional<Between> own, rent;     // per million generated tokens
-  std::optional<double> kwh;            // likewise; null where the power is not known
-  std::optional<BreakEven> break_even;  // of buying this machine instead of renting it
+  std::string profile;                // of a shootout; or empty
+  std::optional<double> concurrency;  // of a level of load; null: one request at a time
+  std::optional<double> rate_s;       // or its arrivals per second
+  Between tok_s;                      // generated tokens over the time of whole answers
+  std::optional<Between> own, rent;   // per million generated tokens
+  std::optional<double> kwh;          // likewise; null where the power is not known
 
   // Of this machine, for a million tokens: what is known without any price.
   double hours_per_million() const { return 1e6 / (tok_s.middle() * 3600.0); }
@@ -25,6 +24,8 @@ struct MeasuredCost {
   CostWishes wishes;
   CostInputs prices;  // of this machine
   bool watt_is_measured = false;
+  // Of buying this machine instead of renting it, in hours of work: its speed is the same.
+  std::optional<BreakEven> break_even;
   std::vector<MeasuredCostRow> rows;  // those without a measured answer are left out
 };
 

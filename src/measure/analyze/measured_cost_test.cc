@@ -47,10 +47,11 @@ TEST(MeasuredCost, RentAndPurchaseAreCountedPerMillionTokens) {
   // The rule of the field: $/h / (tok/s x 3600) x 1e6.
   EXPECT_NEAR(cost.rows[1].rent->low, 1.8 / (100.0 * 3600.0) * 1e6, 1e-9);
   EXPECT_NEAR(*cost.rows[1].kwh, 100.0 / 1e3 / (100.0 * 3600.0) * 1e6, 1e-9);
-  ASSERT_TRUE(cost.rows[1].break_even && cost.rows[1].break_even->exists);
-  // A million tokens more on the own machine save the rent less its power, idle hours included.
-  const double power = *cost.rows[1].kwh * (1.0 + 0.1 * 0.7 / 0.3) * 0.20;
-  EXPECT_NEAR(cost.rows[1].break_even->tokens_middle, 900.0 / (5.0 - power) * 1e6, 1e3);
+  ASSERT_TRUE(cost.break_even && cost.break_even->exists);
+  // An hour of work on the own machine saves the rent less its power, idle hours included.
+  const double power = 0.1 * (1.0 + 0.1 * 0.7 / 0.3) * 0.20;
+  EXPECT_NEAR(cost.break_even->own_hours_middle, 900.0 / (1.8 - power), 1e-3);
+  EXPECT_NEAR(json["cost"]["break_even_hours"]["low"].get<double>(), 900.0 / (1.8 - power), 1e-3);
   EXPECT_EQ(json["cost"]["rows"].size(), 2U);
   EXPECT_EQ(json["cost"]["purchase"], "900USD");  // as quench compare reads it
   EXPECT_NE(json["id"], "0123");

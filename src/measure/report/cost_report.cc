@@ -89,21 +89,12 @@ std::vector<std::string> sentences_of(const MeasuredCost& cost, const Strings& s
     lines.push_back(
         strings("cost.rent", {{"price", range_text(prices.rent->per_hour, prices.currency)}}));
   }
-  for (const MeasuredCostRow& row : cost.rows) {
-    if (!row.break_even) continue;
-    const BreakEven& even = *row.break_even;
-    const std::string name = row_name(row, strings);
-    if (!even.exists) {
-      lines.push_back(strings("cost.never", {{"name", name}}));
-      continue;
-    }
-    lines.push_back(
-        strings(even.within_life ? "cost.break_even" : "cost.break_even_late",
-                {{"name", name},
-                 {"tokens", amount_text(even.tokens_middle / 1e6)},
-                 {"range", range_text({even.tokens.low / 1e6, even.tokens.high / 1e6}, "")},
-                 {"hours", fixed(even.own_hours_middle, 0)}}));
-  }
+  if (!cost.break_even) return lines;
+  const BreakEven& even = *cost.break_even;
+  lines.push_back(even.exists
+                      ? strings(even.within_life ? "cost.break_even" : "cost.break_even_late",
+                                {{"hours", range_text(even.own_hours, "")}})
+                      : strings("cost.never"));
   return lines;
 }
 
