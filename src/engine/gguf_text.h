@@ -23,4 +23,8 @@ Result<Tokenizer> gguf_tokenizer(const GgufFile& file);
 // kNotFound where the file has no template (a base model), kUnsupported where it is an unknown one.
 Result<ChatTemplate> gguf_chat_template(const GgufFile& file);
 
+// The same as the files of a model directory, by name: vocab.json, merges.txt and
+// tokenizer_config.json. kUnsupported for Qwen of 2023, which has them in a file of another form.
+Result<std::vector<std::pair<std::string, std::string>>> gguf_text_files(const GgufFile& file);
+
 }  // namespace quench

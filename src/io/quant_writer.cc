@@ -30,6 +30,18 @@ std::vector<const QuantWriter*> all_quant_writers() {
   return writers;
 }
 
+const QuantWriter& plain_writer() {
+  static constexpr QuantWriter kWriter = {
+      "plain", "every tensor in a float format, as models are published",
+      [](const Format&, int64_t, int64_t, InputTransform::Kind) { return false; },
+      [](const std::string& name, const QuantizedTensor&, const InputTransform&) {
+        return Result<std::vector<EncodedTensor>>(
+            fail(ErrorCode::kInternal, "{}: a plain checkpoint holds no quantized matrix.", name));
+      },
+      [](std::span<const WrittenMatrix>) { return Result<Json>(Json()); }};
+  return kWriter;
+}
+
 Result<const QuantWriter*> require_quant_writer(std::string_view name) {
   std::vector<std::string> names;
   for (const QuantWriter* writer : all_quant_writers()) {

@@ -68,5 +68,7 @@ struct QuantWriter {
 // Every writer of every method.
 std::vector<const QuantWriter*> all_quant_writers();
 Result<const QuantWriter*> require_quant_writer(std::string_view name);
+// Holds no quantized matrix; its configuration is null. Not one of the above.
+const QuantWriter& plain_writer();
 
 }  // namespace quench

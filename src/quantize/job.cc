@@ -9,6 +9,7 @@
 #include "formats/hadamard.h"
 #include "quantize/calibrate.h"
 #include "quantize/quantize.h"
+#include "quantize/transcode_parts.h"
 
 namespace quench {
 namespace {
@@ -46,12 +47,14 @@ class JobPlanner {
     item.format = format;
     item.is_quantized = !is_float(*format);
     item.fallback = fallback;
-    if (item.is_quantized) keep_what_does_not_fit(spec, item);
+    if (item.is_quantized && job_.is_conversion) keep_numbers(spec, item);
+    if (item.is_quantized && !item.keeps_numbers) keep_what_does_not_fit(spec, item);
     format = item.format;
     const int64_t weights = spec.rows * spec.cols;
     item.source_bytes = weights * 2;
     item.bytes = format->matrix_bytes(spec.rows, spec.cols);
-    if (job_.recipe.rotate && item.is_quantized && odd_part(spec.cols) <= kMaxOddPart) {
+    if (job_.recipe.rotate && item.is_quantized && !item.keeps_numbers &&
+        odd_part(spec.cols) <= kMaxOddPart) {
       item.transform = rotation_of(spec);
       item.bytes += ceil_div(spec.cols, 8);  // its signs
     }
@@ -61,6 +64,35 @@ class JobPlanner {
     QuantizeUnit& unit = unit_of(spec.layer);
     item.spec = std::move(spec);
     unit.items.push_back(std::move(item));
+  }
+
+  // The stored format, or one that the layout has for the same numbers.
+  void keep_numbers(const TensorSpec& spec, QuantizeItem& item) const {
+    const WeightSource& source = *job_.model->source;
+    const Format& stored = *source.stored_format(spec);
+    if (item.format != &stored) return;  // the recipe wants another
+    const InputTransform* transform = source.transform(spec);
+    const auto kind = transform == nullptr ? InputTransform::Kind::kNone : transform->kind;
+    const bool is_own = std::string_view(job_.writer->name) == "quench";
+    auto takes = [&](const Format& format) {
+      if (!holds_numbers_of(format, stored, spec.rows, spec.cols)) return false;
+      return is_own ? format.encode != nullptr
+                    : spec.layer >= 0 && job_.writer->accepts(format, spec.rows, spec.cols, kind);
+    };
+    const Format* twin = takes(stored) ? &stored : nullptr;
+    for (const Format& format : all_formats()) {
+      if (twin == nullptr && takes(format)) twin = &format;
+    }
+    if (twin == nullptr) {
+      item.fallback = fmt::format("{} does not hold {}", job_.writer->name,
+                                  spec.layer < 0 ? std::string("it") : stored.name);
+      item.format = find_format("bf16");
+      item.is_quantized = false;
+      return;
+    }
+    item.format = twin;
+    item.keeps_numbers = true;
+    if (transform != nullptr) item.transform = *transform;
   }
 
   // Other programs' layouts hold the matrices of layers only, and not every format.
@@ -74,6 +106,7 @@ class JobPlanner {
     item.fallback = fmt::format("{} does not hold {}", job_.writer->name,
                                 spec.layer < 0 ? std::string("it") : item.format->name);
     item.format = job_.model->source->stored_format(spec);
+    if (!is_float(*item.format)) item.format = find_format("bf16");
     item.is_quantized = false;
   }
 
@@ -129,9 +162,14 @@ Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
                 "which no one of them stands out; give one of the two.",
                 job.algorithm->name);
   }
-  QUENCH_TRY(job.writer, require_quant_writer(options.layout));
+  job.is_conversion = options.is_conversion;
+  if (job.is_conversion && options.layout == kPlainLayout) {
+    job.writer = &plain_writer();
+  } else {
+    QUENCH_TRY(job.writer, require_quant_writer(options.layout));
+  }
   QUENCH_TRY(job.model, plan_model(session, Weights::kRequired));
-  QUENCH_TRY_VOID(refuse_quantized(*job.model));
+  if (!job.is_conversion) QUENCH_TRY_VOID(refuse_quantized(*job.model));
   JobPlanner planner(job);
   for (const PlannedMatrix& matrix : job.model->plan.matrices) planner.add_matrix(matrix);
   for (const PlannedVector& vector : job.model->plan.vectors) planner.add_vector(vector);
@@ -150,7 +188,11 @@ Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
     return std::any_of(unit.items.begin(), unit.items.end(),
                        [](const QuantizeItem& item) { return item.is_quantized; });
   });
-  if (!any) {
+  // A conversion into the own layout, or out of all, may find nothing but floats.
+  const bool needs_quantized =
+      !job.is_conversion ||
+      (job.writer != &plain_writer() && std::string_view(job.writer->name) != "quench");
+  if (!any && needs_quantized) {
     return fail(ErrorCode::kInvalidArgument,
                 "Nothing would be quantized: the layout {} holds no matrix of this model in the "
                 "formats of {}{}. docs/formats.md says which it holds.",

@@ -9,7 +9,9 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "io/checkpoint_writer.h"
+#include "quantize/model_text_parts.h"
 #include "quantize/scale_parts.h"
+#include "quantize/transcode_parts.h"
 
 namespace quench {
 namespace {
@@ -51,6 +53,7 @@ std::string job_key(const QuantizeOptions& options, const QuantizeJob& job) {
               {"default", job.recipe.default_format},
               {"roles", job.recipe.role_formats},
               {"layers", job.recipe.layers_json()},
+              {"conversion", job.is_conversion},
               {"rotate", job.recipe.rotate},
               {"calibration", options.calibration},
               {"calibration_tokens", options.calibration_tokens},
@@ -89,6 +92,7 @@ class Quantizer {
       }
     }
     // Before anything is written: a text that is missing leaves nothing behind.
+    QUENCH_TRY_VOID(check_model_text(job_.model->files));
     if (job_.algorithm->needs != Needs::kNothing) {
       QUENCH_TRY(calibration_, Calibration::open(options_, job_, report_.times));
       report_.calibration_sha256 = calibration_->text_sha256();
@@ -204,7 +208,8 @@ class Quantizer {
   }
 
   Result<void> run_item(const QuantizeItem& item, Json& note) {
-    if (!item.is_quantized) return copy_item(item);
+    if (!item.is_quantized) return copy_item(item, note);
+    if (item.keeps_numbers) return keep_item(item);
     QUENCH_TRY(const Encoder* encoder, encoder_for(item, note));
     const TensorSpec& spec = item.spec;
     const Format& format = *item.format;
@@ -258,11 +263,7 @@ class Quantizer {
       }
     }
     job_.model->source->drop(spec);
-    const std::string role = fmt::format("{} {}", role_row(spec.role).name, format.name);
-    add_error(role, squared_error, squared_norm);
-    if (!note.contains(role)) note[role] = {0.0, 0.0};
-    note[role][0] = note[role][0].get<double>() + squared_error;
-    note[role][1] = note[role][1].get<double>() + squared_norm;
+    note_error(item, squared_error, squared_norm, note);
     return {};
   }
 
@@ -314,11 +315,39 @@ class Quantizer {
     return {};
   }
 
-  // A tensor that stays in a float format: as it is stored, or rounded to the wanted one.
-  Result<void> copy_item(const QuantizeItem& item) {
+  // A quantized matrix whose codes move to their places in the layout.
+  Result<void> keep_item(const QuantizeItem& item) {
     const JobTimes::Span span(report_.times, JobPart::kWrite);
     const TensorSpec& spec = item.spec;
     const WeightSource& source = *job_.model->source;
+    std::optional<QuantizedTensor> buffer;
+    QUENCH_TRY(const ConstPlanes planes, source.stored_rows(spec, 0, spec.rows, buffer));
+    const Format& stored = *source.stored_format(spec);
+    QuantizedTensor matrix(*item.format, spec.rows, spec.cols);
+    if (&stored == item.format) {
+      for (size_t p = 0; p < stored.planes.size(); ++p) {
+        const auto bytes =
+            static_cast<size_t>(stored.plane_bytes(static_cast<int>(p), spec.rows, spec.cols));
+        std::copy_n(planes[p], bytes, matrix.planes()[p]);
+      }
+    } else {
+      transcode_rows(stored, planes, *item.format, matrix.planes(), spec.rows, spec.cols);
+    }
+    QUENCH_TRY(const std::vector<EncodedTensor> tensors,
+               job_.writer->write(spec.name, matrix, item.transform));
+    for (const EncodedTensor& tensor : tensors)
+      QUENCH_TRY_VOID(writer_.append(tensor.tensor.name, tensor.data));
+    source.drop(spec);
+    return {};
+  }
+
+  // A tensor that stays in a float format: as it is stored, or rounded to the wanted one.
+  Result<void> copy_item(const QuantizeItem& item, Json& note) {
+    const JobTimes::Span span(report_.times, JobPart::kWrite);
+    const TensorSpec& spec = item.spec;
+    const WeightSource& source = *job_.model->source;
+    double squared_error = 0.0;
+    double squared_norm = 0.0;
     const int64_t block = std::max<int64_t>(1, kBlockWeights / spec.cols);
     for (int64_t row = 0; row < spec.rows; row += block) {
       const int64_t rows = std::min(block, spec.rows - row);
@@ -336,11 +365,27 @@ class Quantizer {
         buffer.emplace(*item.format, rows, spec.cols);
         item.format->encode_rows(values.data(), rows, spec.cols, buffer->planes());
         planes = std::as_const(*buffer).planes();
+        std::vector<float> rounded(values.size());
+        item.format->decode_rows(planes, rows, spec.cols, rounded.data());
+        for (size_t i = 0; i < values.size(); ++i) {
+          const double difference = static_cast<double>(values[i]) - rounded[i];
+          squared_error += difference * difference;
+          squared_norm += static_cast<double>(values[i]) * values[i];
+        }
       }
       QUENCH_TRY_VOID(writer_.append(spec.name, {planes[0], bytes}));
     }
     source.drop(spec);
+    if (role_row(spec.role).is_matrix) note_error(item, squared_error, squared_norm, note);
     return {};
+  }
+
+  void note_error(const QuantizeItem& item, double squared_error, double squared_norm, Json& note) {
+    const std::string role = fmt::format("{} {}", role_row(item.spec.role).name, item.format->name);
+    add_error(role, squared_error, squared_norm);
+    if (!note.contains(role)) note[role] = {0.0, 0.0};
+    note[role][0] = note[role][0].get<double>() + squared_error;
+    note[role][1] = note[role][1].get<double>() + squared_norm;
   }
 
   void add_error(const std::string& role_and_format, double squared_error, double squared_norm) {
@@ -392,6 +437,7 @@ class Quantizer {
       }
     }
     QUENCH_TRY(Json quantization, job_.writer->config(matrices));
+    const bool is_plain = quantization.is_null();
     quantization["quench"] = {{"recipe", job_.recipe.name},
                               {"algorithm", job_.algorithm->name},
                               {"rotated", job_.recipe.rotate},
@@ -401,25 +447,14 @@ class Quantizer {
       quantization["quench"]["calibration"] = {{"sha256", report_.calibration_sha256},
                                                {"tokens", report_.calibration_tokens}};
     }
-    config["quantization_config"] = quantization;
+    config.erase("quantization_config");
+    if (!is_plain) config["quantization_config"] = quantization;
     // What transformers computes in; without it in float32, whatever is stored.
     if (!config.contains("torch_dtype") && !config.contains("dtype"))
       config["torch_dtype"] = plain_type();
     const std::string text = config.dump(2) + "\n";
     QUENCH_TRY_VOID(writer_.add_file("config.json", std::as_bytes(std::span(text))));
-    if (job_.model->files.dir.empty()) return {};
-    std::error_code error;
-    for (const fs::directory_entry& entry : fs::directory_iterator(job_.model->files.dir, error)) {
-      const std::string name = entry.path().filename().string();
-      if (!entry.is_regular_file() || name == "config.json" || name.starts_with(".") ||
-          name.find(".safetensors") != std::string::npos || name.ends_with(".bin") ||
-          name.ends_with(".gguf") || name.ends_with(".pt") || name.ends_with(".pth")) {
-        continue;
-      }
-      QUENCH_TRY(const std::string bytes, read_file(entry.path().string()));
-      QUENCH_TRY_VOID(writer_.add_file(name, std::as_bytes(std::span(bytes))));
-    }
-    return {};
+    return add_model_text(job_.model->files, writer_);
   }
 
   const QuantizeOptions& options_;

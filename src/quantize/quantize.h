@@ -17,6 +17,9 @@
 
 namespace quench {
 
+// Every tensor in a float format, as the model was published.
+constexpr const char* kPlainLayout = "plain";
+
 struct QuantizeOptions {
   SessionOptions session;          // the model and the device; its recipe and format are empty
   std::optional<Recipe> recipe;    // instead of `profile`
@@ -26,6 +29,9 @@ struct QuantizeOptions {
   std::string calibration;         // text file or directory; empty: the one that ships
   int64_t calibration_tokens = 0;  // of each of its files, at most; 0: all of the text
   std::string layout = "quench";   // of the files: a QuantWriter's name ("gptq", "awq", ...)
+  // The files alone change: matrices without a format in the recipe keep their numbers, quantized
+  // ones too; `layout` may then also be kPlainLayout.
+  bool is_conversion = false;
   std::string out;
   bool resume = false;
   const std::atomic<bool>* stop = nullptr;
@@ -45,6 +51,7 @@ struct QuantizeItem {
   TensorSpec spec;                 // the whole tensor of the file
   const Format* format = nullptr;  // of the output
   bool is_quantized = false;       // false: stored plainly, as one tensor in a float format
+  bool keeps_numbers = false;      // of the source, which is in this format or has a twin in it
   int64_t source_bytes = 0;
   int64_t bytes = 0;
   InputTransform transform;  // that its input goes through; none: the model's own basis
@@ -64,6 +71,7 @@ struct QuantizeJob {
   Recipe recipe;
   const Algorithm* algorithm = nullptr;
   const QuantWriter* writer = nullptr;
+  bool is_conversion = false;
   std::vector<QuantizeUnit> units;
   int64_t source_bytes = 0;  // as bf16, 2 bytes per weight, whatever the file has
   int64_t bytes = 0;
