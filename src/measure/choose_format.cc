@@ -254,14 +254,50 @@ Json choice_json(const FormatChoice& choice) {
                           {"bytes", format.bytes},
                           {"request_s", median(format.request_s)},
                           {"request_ci_s", {interval.low, interval.high}},
+                          {"request_runs_s", format.request_s},
                           {"repetitions", format.request_s.size()},
                           {"rounded_kld", format.rounded_kld ? Json(*format.rounded_kld) : Json()},
                           {"kld_mean", kld ? Json(kld->mean) : Json()},
                           {"kld_ci95", kld ? Json(Json::array({kld->low, kld->high})) : Json()}});
   }
+  Json order = Json::array();
+  for (const size_t i : choice.order) order.push_back(choice.formats[i].format);
   return {{"by", by_name(choice.rule.by)},    {"kld_budget", choice.kld_budget},
           {"chosen", choice.chosen},          {"in_budget", choice.is_in_budget},
-          {"request_tokens", kRequestTokens}, {"candidates", candidates}};
+          {"request_tokens", kRequestTokens}, {"order", order},
+          {"candidates", candidates}};
+}
+
+std::optional<FormatChoice> kept_measurements(const Json& choice, const Recipe& recipe,
+                                              const ChoiceRule& rule) {
+  FormatChoice kept;
+  kept.rule = rule;
+  kept.kld_budget = recipe.kld_budget;
+  try {
+    const Json& candidates = choice.at("candidates");
+    if (choice.at("by") != by_name(rule.by) || candidates.size() != rule.formats.size())
+      return std::nullopt;
+    for (size_t i = 0; i < rule.formats.size(); ++i) {
+      const Json& row = candidates.at(i);
+      MeasuredFormat& format = kept.formats.emplace_back();
+      format.format = row.at("format").get<std::string>();
+      format.bytes = row.at("bytes").get<int64_t>();
+      format.request_s = row.at("request_runs_s").get<std::vector<double>>();
+      if (row.at("rounded_kld").is_number()) format.rounded_kld = row.at("rounded_kld");
+      if (row.at("kld_mean").is_number()) {
+        ClusteredMean& kld = format.kld.emplace();
+        kld.mean = row.at("kld_mean");
+        kld.low = row.at("kld_ci95").at(0);
+        kld.high = row.at("kld_ci95").at(1);
+      }
+      if (format.format != rule.formats[i] || format.request_s.empty()) return std::nullopt;
+    }
+  } catch (const Json::exception&) {
+    return std::nullopt;
+  }
+  kept.order = rule.by == ChoiceRule::By::kSpeed ? order_by_speed(kept.formats)
+                                                 : order_by_knee(kept.formats);
+  return kept;
 }
 
 std::string choice_text(const Json& choice) {

@@ -78,9 +78,13 @@ Result<FormatChoice> measure_formats(const SessionOptions& model, const Recipe& 
 Result<ClusteredMean> measure_kld(const SessionOptions& model, const SessionOptions& candidate,
                                   const ChoiceOptions& options);
 
-// {"by", "kld_budget", "chosen", "in_budget", "request_tokens", "candidates": [{"format", "bytes",
-// "request_s", "rounded_kld", "kld_mean", "kld_ci95"}]}
+// {"by", "kld_budget", "chosen", "in_budget", "request_tokens", "order", "candidates": [{"format",
+// "bytes", "request_s", "request_runs_s", "rounded_kld", "kld_mean", "kld_ci95"}]}
 Json choice_json(const FormatChoice& choice);
+// The measurements of an interrupted job, back from that; null: they are of other candidates, or
+// not whole.
+std::optional<FormatChoice> kept_measurements(const Json& choice, const Recipe& recipe,
+                                              const ChoiceRule& rule);
 // A table with a line per candidate, and what was chosen.
 std::string choice_text(const Json& choice);
 

@@ -71,6 +71,31 @@ TEST(ChooseFormat, OverTheBudgetBitsGoUp) {
   EXPECT_EQ(choice.next(1), 2u);
 }
 
+TEST(ChooseFormat, MeasurementsAreKeptForAResumedJob) {
+  FormatChoice choice;
+  choice.rule = {ChoiceRule::By::kKnee, {"int4", "int8"}};
+  choice.formats = {measured("int4", 40, 1.5, 0.02), measured("int8", 80, 1.9, 0.001)};
+  choice.formats[0].kld.emplace().mean = 0.015;
+  choice.order = order_by_knee(choice.formats);
+  choice.chosen = "int8";
+  Recipe recipe;
+  recipe.kld_budget = 0.01;
+  const Json json = choice_json(choice);
+  const auto kept = kept_measurements(json, recipe, choice.rule);
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(kept->order, choice.order);
+  EXPECT_EQ(kept->formats[1].request_s, choice.formats[1].request_s);
+  EXPECT_EQ(kept->formats[0].kld->mean, 0.015);
+  EXPECT_EQ(kept->kld_budget, 0.01);
+  // Of a recipe that has changed since, or of an older program.
+  EXPECT_FALSE(kept_measurements(json, recipe, {ChoiceRule::By::kSpeed, {"int4", "int8"}}));
+  EXPECT_FALSE(kept_measurements(json, recipe, {ChoiceRule::By::kKnee, {"int4", "int5"}}));
+  Json older = json;
+  older["candidates"][0].erase("request_runs_s");
+  EXPECT_FALSE(kept_measurements(older, recipe, choice.rule));
+  EXPECT_FALSE(kept_measurements(Json(), recipe, choice.rule));
+}
+
 TEST(ChooseFormat, RulesAreReadOrRefused) {
   const auto rule = parse_choice_rule(
       Json::parse(R"({"choose": {"by": "knee", "among": ["int4", "int8"]}})"), "a recipe");

@@ -9,11 +9,11 @@ namespace {
 
 constexpr const char* kChoiceFile = "choice.json";
 
-// The format of an interrupted job, which its measurements are kept beside; empty: there is none.
-std::string interrupted_format(const QuantizeOptions& options) {
+// What an interrupted job had measured and chosen, beside its directory; null: there is none.
+Json interrupted_choice(const QuantizeOptions& options) {
   if (!options.resume) return {};
   const auto kept = read_json_file(options.out + ".choice.json");
-  return kept && kept->is_object() ? kept->value("chosen", "") : std::string();
+  return kept && kept->is_object() ? *kept : Json();
 }
 
 SessionOptions made_session(const QuantizeOptions& options) {
@@ -31,11 +31,17 @@ Result<ChosenModel> make_chosen(const QuantizeOptions& options, const ChoiceRule
   // What cannot be made is refused before minutes of measuring.
   QUENCH_TRY_VOID(plan_quantize(options));
   ChosenModel made;
-  QUENCH_TRY(made.choice, measure_formats(options.session, recipe, rule, measuring));
+  const Json interrupted = interrupted_choice(options);
+  if (auto kept = kept_measurements(interrupted, recipe, rule)) {
+    made.choice = *std::move(kept);
+  } else {
+    QUENCH_TRY(made.choice, measure_formats(options.session, recipe, rule, measuring));
+  }
   FormatChoice& choice = made.choice;
   std::optional<size_t> at = choice.next(std::nullopt);
   bool resume = false;
-  if (const std::string format = interrupted_format(options); !format.empty()) {
+  if (interrupted.is_object()) {
+    const std::string format = interrupted.value("chosen", "");
     for (size_t i = 0; i < choice.formats.size(); ++i) {
       if (choice.formats[i].format == format) at = i;
     }

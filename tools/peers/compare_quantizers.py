@@ -40,11 +40,8 @@ PURE = ["Q2_K", "IQ3_XXS", "IQ3_S", "Q3_K_S", "IQ4_XS", "Q4_0", "Q4_K_S", "Q5_K_
 PLAIN = [("trellis2", True), ("trellis3", True)] + [
     (name, rotate) for name in ("int3_g64", "int4_g128", "int4_g64", "int4_g32", "int5_g128", "int6_g128")
     for rotate in (False, True)]
-# Mixtures of two neighbours of this ladder, made to have the bytes of these types of llama.cpp: roles get the better
-# format in this order, those that still fit.
-LADDER = ["trellis3", "int4_g128", "int5_g128", "int6_g128", "int8"]
-TARGETS = ["Q3_K_M", "Q4_K_M", "Q5_K_M"]
-ORDER = ["embedding", "v", "k", "o", "q", "down", "up", "gate"]
+# Files of llama.cpp whose bytes quench gets, to be given out by measurement (--allocate).
+TARGETS = ["Q2_K-pure-imatrix", "IQ3_XXS-pure-imatrix", "Q3_K_M", "Q4_K_M", "Q5_K_M"]
 EQUAL = 0.01  # files whose bytes differ by at most so much count as equal
 
 
@@ -124,22 +121,13 @@ class Makers:
             self.quench, "quantize", self.model, "--recipe", file, "-o", part, "--threads", self.threads])
         return [{"name": name, "side": "quench", "path": path, "judged": path, "recipe": recipe}]
 
-    def role_bytes(self, form):
-        """Bytes per role, were all matrices in one format."""
-        done = call([self.quench, "quantize", self.model, "--format", form, "--dry-run", "--json"])
-        return {role["role"]: role["bytes"] for role in json.loads(done)["roles"]}
-
-    def mixture(self, target_bytes):
-        """The recipe of two neighbours of the ladder that comes closest to so many bytes from below."""
-        tables = [self.role_bytes(form) for form in LADDER]
-        low = max((i for i in range(len(LADDER) - 1) if sum(tables[i].values()) <= target_bytes), default=0)
-        used, roles = sum(tables[low].values()), {}
-        for role in ORDER:
-            step = tables[low + 1][role] - tables[low][role]
-            if used + step <= target_bytes * (1 + EQUAL / 2):
-                roles[role] = LADDER[low + 1]
-                used += step
-        return {"default": LADDER[low], "roles": roles, "rotate": True}
+    def allocated(self, target, bits):
+        """A model of so many bits per weight, which go where measuring says that they help most."""
+        name = f"quench-{target}-bytes"
+        path = make(self.work / name, lambda part: [
+            self.quench, "quantize", self.model, "--bits", f"{bits:.6f}", "--allocate", "-o", part, "--threads",
+            self.threads])
+        return [{"name": name, "side": "quench", "path": path, "judged": path}]
 
 
 def judge(args, rows):
@@ -194,7 +182,7 @@ def goals(rows):
     by_name = {row["name"]: row for row in rows}
     compact = by_name["quench-trellis3-rotated"]
     results = [("compact, over llama.cpp's best at its bytes", compact["ratio"], 0.70, compact["rival"])]
-    for kind in TARGETS[1:]:
+    for kind in TARGETS[-2:]:
         size = by_name[f"llama-{kind}"]["bytes"]
         own = min((row for row in rows if row["side"] == "quench" and row["bytes"] <= size * (1 + EQUAL)),
                   key=lambda row: row["kld"])
@@ -234,10 +222,10 @@ def main():
                 rows += makers.llama(source, kind, None, pure) + makers.llama(source, kind, imatrix, pure)
         for form, rotate in PLAIN:
             rows += makers.own(form, {"default": form, "roles": {}, "rotate": rotate})
-        for kind in TARGETS:
-            size = tensor_bytes(work / f"llama-{kind}.gguf")
-            rows += makers.own(f"{kind}-bytes", makers.mixture(size))
         numbers = sum(int(tensor.n_elements) for tensor in gguf.GGUFReader(source).tensors)
+        for kind in TARGETS:
+            bits = 8 * tensor_bytes(work / f"llama-{kind}.gguf") / numbers
+            rows += makers.allocated(kind, bits)
         for row in rows:
             row["bytes"] = tensor_bytes(row["path"])
             row["bits_per_weight"] = 8 * row["bytes"] / numbers

@@ -39,7 +39,11 @@ int32_t quantize_block(const float* x, int64_t columns, int8_t* codes, float* sc
     sums[kSums / 2 + part / kSumColumns] = V::sum_lanes(sum);
   }
   for (int64_t i = kSums / 2 + columns / kSumColumns; i < kSums; ++i) sums[i] = 0;
-  for (int64_t i = kSums / 2 - 1; i > 0; --i) sums[i] = sums[2 * i] + sums[2 * i + 1];
+  // Unsigned: the codes of inputs that are not numbers wrap around.
+  for (int64_t i = kSums / 2 - 1; i > 0; --i) {
+    sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[2 * i]) +
+                                   static_cast<uint32_t>(sums[2 * i + 1]));
+  }
   return V::sum_lanes(magnitudes);
 }
 

@@ -169,7 +169,16 @@ struct Vec512 {
     return codes;
   }
   static I add32(I a, I b) { return _mm512_add_epi32(a, b); }
-  static int32_t sum_lanes(I a) { return _mm512_reduce_add_epi32(a); }
+  // Wraps around, as the codes of inputs that are not numbers make it; GCC's reduce_add is
+  // undefined then.
+  static int32_t sum_lanes(I a) {
+    const __m256i half =
+        _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+    __m128i quarter =
+        _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    quarter = _mm_add_epi32(quarter, _mm_shuffle_epi32(quarter, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(quarter, _mm_shuffle_epi32(quarter, 0xb1)));
+  }
   static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
   // Into the second-level cache.
   static void prefetch_far(const void* p) {
