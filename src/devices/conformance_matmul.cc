@@ -2,6 +2,9 @@
 // lists of weights, routed experts, the embedding look-up.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -271,8 +274,30 @@ class MatmulJudge {
                         fmt::format("a call {} wrote outside y or scratch", what));
       }
     }
+    no_number(verdict, packed, x, alone);
     gather(verdict, packed, reference);
     results_.push_back(verdict.take());
+  }
+
+  // A token with an input that is no number gets outputs that are none, so that nobody takes them
+  // for an answer; the tokens beside it are as they were.
+  void no_number(Verdict& verdict, const PackedWeight& packed, const std::vector<float>& x,
+                 const std::vector<float>& alone) {
+    const int64_t n = packed.weight().n;
+    const int64_t k = packed.weight().k;
+    const int64_t count = std::min<int64_t>(static_cast<int64_t>(x.size()) / k, 5);
+    const int64_t hurt = count / 2;
+    std::vector<float> inputs = rows_of(x, k, 0, count);
+    inputs[static_cast<size_t>(hurt * k + k / 2)] = std::numeric_limits<float>::quiet_NaN();
+    const Output output = multiply(team(0), {&packed}, inputs, count);
+    for (int64_t t = 0; t < count; ++t) {
+      const float* y = output.y[0].data() + t * n;
+      const bool is_right =
+          t == hurt ? std::all_of(y, y + n, [](float value) { return std::isnan(value); })
+                    : same_bits(y, alone.data() + t * n, n);
+      verdict.require(is_right, t == hurt ? "an input that is no number gives a number"
+                                          : "an input that is no number changes another token");
+    }
   }
 
   // The embedding look-up decodes; the format defines the value of every code.

@@ -69,7 +69,9 @@ TEST_F(EngineBench, RecordsEverything) {
   EXPECT_EQ(json_["model"]["sha256"].get<std::string>().size(), 64u);
   EXPECT_GT(json_["ceilings"]["read"].size(), 0u);
   EXPECT_GT(json_["cold"]["load_s"], 0.0);
+#if !defined(__SANITIZE_ADDRESS__)  // which keeps the memory of the tests before for this one
   EXPECT_GT(json_["memory"]["peak_bytes"], json_["model"]["bytes"]);
+#endif
   ASSERT_EQ(json_["tasks"].size(), 3u);
   for (const Json& task : json_["tasks"]) {
     EXPECT_GE(task["warmups"], 1);

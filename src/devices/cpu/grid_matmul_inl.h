@@ -22,11 +22,16 @@ template <class V>
 int32_t quantize_block(const float* x, int64_t columns, int8_t* codes, float* scale,
                        int32_t* sums) {
   typename V::F largest = V::zero();
-  for (int64_t i = 0; i < columns; i += V::kWidth)
-    largest = V::max(largest, V::abs(V::load(x + i)));
+  typename V::F strange = V::zero();  // 0, or not a number where an input is none or infinite
+  for (int64_t i = 0; i < columns; i += V::kWidth) {
+    const typename V::F value = V::load(x + i);
+    largest = V::max(V::abs(value), largest);  // the latter where the former is no number
+    strange = V::add(strange, V::sub(value, value));
+  }
   const float amax = V::reduce_max(largest);
   // The smallest normal number keeps the quotient finite; such rows are zero for all purposes.
-  *scale = amax > 1e-30f ? amax / 127.0f : 0.0f;
+  // Adding 0 changes no bit; otherwise what comes out is no number either.
+  *scale = (amax > 1e-30f ? amax / 127.0f : 0.0f) + V::reduce_add(strange);
   const typename V::F inverse = V::set1(amax > 1e-30f ? 127.0f / amax : 0.0f);
   typename V::I magnitudes = V::zero_int();
   for (int64_t part = 0; part < columns; part += kSumColumns) {
@@ -39,11 +44,7 @@ int32_t quantize_block(const float* x, int64_t columns, int8_t* codes, float* sc
     sums[kSums / 2 + part / kSumColumns] = V::sum_lanes(sum);
   }
   for (int64_t i = kSums / 2 + columns / kSumColumns; i < kSums; ++i) sums[i] = 0;
-  // Unsigned: the codes of inputs that are not numbers wrap around.
-  for (int64_t i = kSums / 2 - 1; i > 0; --i) {
-    sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[2 * i]) +
-                                   static_cast<uint32_t>(sums[2 * i + 1]));
-  }
+  for (int64_t i = kSums / 2 - 1; i > 0; --i) sums[i] = sums[2 * i] + sums[2 * i + 1];
   return V::sum_lanes(magnitudes);
 }
 

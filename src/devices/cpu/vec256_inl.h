@@ -205,7 +205,7 @@ struct Vec256 {
 
   // Rounds to even and stores kLanes bytes; returns the 32-bit codes.
   static I store_rounded(int8_t* p, F a) {
-    const I codes = _mm256_cvtps_epi32(a);
+    const I codes = _mm256_cvtps_epi32(_mm256_and_ps(a, _mm256_cmp_ps(a, a, _CMP_ORD_Q)));
     const __m128i words =
         _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));

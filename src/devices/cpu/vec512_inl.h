@@ -162,23 +162,14 @@ struct Vec512 {
   static I dot8(I sum, I u, I x) { return _mm512_dpbusd_epi32(sum, u, x); }
 
   // For quantizing: 16 floats.
-  // Rounds to even and stores kLanes bytes; returns the 32-bit codes.
+  // Rounds to even and stores kLanes bytes; returns the 32-bit codes. What is no number becomes 0.
   static I store_rounded(int8_t* p, F a) {
-    const I codes = _mm512_cvtps_epi32(a);
+    const I codes = _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(codes));
     return codes;
   }
   static I add32(I a, I b) { return _mm512_add_epi32(a, b); }
-  // Wraps around, as the codes of inputs that are not numbers make it; GCC's reduce_add is
-  // undefined then.
-  static int32_t sum_lanes(I a) {
-    const __m256i half =
-        _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
-    __m128i quarter =
-        _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    quarter = _mm_add_epi32(quarter, _mm_shuffle_epi32(quarter, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(quarter, _mm_shuffle_epi32(quarter, 0xb1)));
-  }
+  static int32_t sum_lanes(I a) { return _mm512_reduce_add_epi32(a); }
   static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
   // Into the second-level cache.
   static void prefetch_far(const void* p) {
