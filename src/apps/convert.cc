@@ -24,10 +24,7 @@ constexpr const char* kConvertExamples = R"~(Examples:
 
 // What `--to` takes beside the targets, and where the output is a directory.
 bool is_layout(const std::string& name) {
-  const std::vector<const QuantWriter*> writers = all_quant_writers();
-  return name == kPlainLayout ||
-         std::any_of(writers.begin(), writers.end(),
-                     [&](const QuantWriter* writer) { return name == writer->name; });
+  return name == kPlainLayout || require_quant_writer(name).has_value();
 }
 
 struct ConvertFlags {

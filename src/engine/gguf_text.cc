@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "io/message.h"
+#include "text/unicode.h"
 
 namespace quench {
 namespace {
@@ -62,6 +63,16 @@ bool is_added(GgufTokenType type) {
   return type == GgufTokenType::kControl || type == GgufTokenType::kUserDefined;
 }
 
+// JSON holds nothing else.
+Result<void> require_utf8(const GgufFile& file, const std::string& text, const std::string& what) {
+  std::string storage;
+  if (replace_invalid_utf8(text, storage) == text) return {};
+  return fail(ErrorCode::kInvalidFile,
+              "{}: {} is not UTF-8, so no tokenizer files can be made of it; the file may be "
+              "damaged: check it against its published hash.",
+              file.path(), what);
+}
+
 // The content of the token that a key names by id; null where there is none.
 Json named_token(const GgufFile& file, const char* key, const BpeLists& lists) {
   const Json id = file.value(key);
@@ -98,6 +109,13 @@ Result<std::vector<std::pair<std::string, std::string>>> gguf_text_files(const G
         file.path());
   }
   QUENCH_TRY(const BpeLists lists, read_lists(file));
+  for (size_t i = 0; i < lists.tokens.size(); ++i)
+    QUENCH_TRY_VOID(require_utf8(file, lists.tokens[i], fmt::format("token {}", i)));
+  const Json jinja = file.value("tokenizer.chat_template");
+  if (jinja.is_string()) {
+    QUENCH_TRY_VOID(
+        require_utf8(file, jinja.get_ref<const std::string&>(), "tokenizer.chat_template"));
+  }
   std::string vocabulary;  // written as it goes: a Json object looks every key up
   Json added = Json::object();
   for (size_t i = 0; i < lists.tokens.size(); ++i) {
@@ -116,7 +134,7 @@ Result<std::vector<std::pair<std::string, std::string>>> gguf_text_files(const G
   for (const std::string& merge : lists.merges) merges += merge + "\n";
   const Json config = {{"added_tokens_decoder", added},
                        {"bos_token", nullptr},
-                       {"chat_template", file.value("tokenizer.chat_template")},
+                       {"chat_template", jinja},
                        {"eos_token", named_token(file, "tokenizer.ggml.eos_token_id", lists)},
                        {"pad_token", named_token(file, "tokenizer.ggml.padding_token_id", lists)},
                        {"tokenizer_class", "Qwen2Tokenizer"},

@@ -328,6 +328,10 @@ Result<Recipe> parse_recipe(const Json& json, const std::string& where) {
     }
     return {};
   };
+  for (const char* key : {"roles", "layers"}) {
+    if (json.contains(key) && !json[key].is_object())
+      return refuse(fmt::format("\"{}\" must be an object, found {:.60}", key, json[key].dump()));
+  }
   if (json.contains("roles")) QUENCH_TRY_VOID(read_roles(json["roles"], recipe.role_formats));
   if (!json.contains("layers")) return recipe;
   for (const auto& [name, roles] : json["layers"].items()) {

@@ -73,6 +73,26 @@ TEST_F(PlanMemory, WhatCannotBeIsSaid) {
   EXPECT_NE(message([](PlanGoal& goal) { goal.kv_tokens = (int64_t{1} << 36) + 1; }), "");
 }
 
+TEST(Recipe, LayersGoOverRolesAndRolesOverTheDefault) {
+  const auto recipe =
+      parse_recipe(Json::parse(R"({"name": "r", "default": "int4", "roles": {"down": "int8"},
+                      "layers": {"1": {"down": "int6_g128", "q": "int5_g128"}}})"),
+                   "a recipe");
+  ASSERT_TRUE(recipe) << recipe.error().message;
+  EXPECT_EQ(recipe->format_for(Role::kDown, 0), "int8");
+  EXPECT_EQ(recipe->format_for(Role::kDown, 1), "int6_g128");
+  EXPECT_EQ(recipe->format_for(Role::kQ, 1), "int5_g128");
+  EXPECT_EQ(recipe->format_for(Role::kQ, 0), "int4");
+  EXPECT_EQ(recipe->formats(), (std::set<std::string>{"int4", "int5_g128", "int6_g128", "int8"}));
+  EXPECT_EQ(recipe->layers_json()["1"]["q"], "int5_g128");
+  for (const char* bad :
+       {R"({"name": "r", "layers": [{"down": "int8"}]})",
+        R"({"name": "r", "layers": {"one": {"down": "int8"}}})",
+        R"({"name": "r", "layers": {"-1": {"down": "int8"}}})",
+        R"({"name": "r", "layers": {"1": {"norm": "int8"}}})", R"({"name": "r", "roles": "int8"})"})
+    EXPECT_FALSE(parse_recipe(Json::parse(bad), "a recipe")) << bad;
+}
+
 TEST(PlanKvType, NamesAreThoseOfTheFlag) {
   EXPECT_EQ(kv_type_by_name("f32").value(), KvType::kF32);
   EXPECT_EQ(kv_type_by_name("bf16").value(), KvType::kBf16);

@@ -192,6 +192,12 @@ Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
   const bool needs_quantized =
       !job.is_conversion ||
       (job.writer != &plain_writer() && std::string_view(job.writer->name) != "quench");
+  if (!any && job.is_conversion && needs_quantized) {
+    return fail(ErrorCode::kInvalidArgument,
+                "{}: the layout {} has a place for no matrix of it as it is stored; give --type "
+                "FORMAT to quantize them, or --to {}. docs/formats.md says what the layout holds.",
+                job.model->files.name, job.writer->name, kPlainLayout);
+  }
   if (!any && needs_quantized) {
     return fail(ErrorCode::kInvalidArgument,
                 "Nothing would be quantized: the layout {} holds no matrix of this model in the "

@@ -49,7 +49,6 @@ TEST(CliConvert, EveryLayoutBecomesOursAndPlainWithoutLoss) {
 }
 
 TEST(CliConvert, CodesMoveBetweenLayouts) {
-  if (!has_demo()) GTEST_SKIP() << "models/demo is not there";
   const ScratchDir scratch;
   const std::string gptq = scratch.file("gptq");
   const Output made = quench({"quantize", "demo", "--format", "int4_g128", "--layout", "gptq",
@@ -70,7 +69,6 @@ TEST(CliConvert, CodesMoveBetweenLayouts) {
 }
 
 TEST(CliConvert, AGgufFileBecomesADirectoryWithItsTokenizer) {
-  if (!has_demo()) GTEST_SKIP() << "models/demo is not there";
   const ScratchDir scratch;
   const std::string gguf = scratch.file("demo.gguf");
   ASSERT_EQ(quench({"convert", "demo", "--to", "gguf", "-o", gguf}).status, 0);
@@ -89,6 +87,15 @@ TEST(CliConvert, AGgufFileBecomesADirectoryWithItsTokenizer) {
   ASSERT_EQ(said.status, 0) << said.err;
   run[1] = "demo";
   EXPECT_EQ(said.out, quench(run).out);
+  // A token that no JSON can hold.
+  std::string bytes = *read_file(gguf);
+  const size_t token = bytes.find(std::string("\x0a\0\0\0\0\0\0\0<|im_end|>", 18));
+  ASSERT_NE(token, std::string::npos);
+  bytes[token + 8] = '\xff';
+  scratch.write("broken.gguf", bytes);
+  expect_error(convert(scratch.file("broken.gguf"), "plain", scratch.file("broken")),
+               {"broken.gguf", "token 7652", "UTF-8"});
+  EXPECT_FALSE(fs::exists(scratch.file("broken.partial")));
   // A type with a twin: the blocks of layers keep their numbers.
   const std::string q4 = scratch.file("q4.gguf");
   ASSERT_EQ(quench({"convert", "demo", "--to", "gguf", "--type", "q4_0", "-o", q4}).status, 0);
@@ -102,8 +109,7 @@ TEST(CliConvert, AGgufFileBecomesADirectoryWithItsTokenizer) {
 
 TEST(CliConvert, WhatCannotBeIsSaid) {
   const ScratchDir scratch;
-  expect_error(convert("demo", "gptq", scratch.file("out")),
-               {"Nothing would be quantized", "gptq"});
+  expect_error(convert("demo", "gptq", scratch.file("out")), {"no matrix", "gptq", "--type"});
   expect_error(convert(source_path("tests/gguf/qwen1.gguf"), "plain", scratch.file("out")),
                {"qwen.tiktoken"});
   expect_error(convert("demo", "gguf", scratch.file("x.gguf"), {"--resume"}), {"--resume"});
