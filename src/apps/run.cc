@@ -45,6 +45,8 @@ class Run {
     if (!flags_.chat_template.empty()) {
       QUENCH_TRY_VOID(ChatTemplate::by_name(flags_.chat_template));
     }
+    // A trace is to show the kernels of the long run.
+    flags_.session.pack_late = flags_.trace_path.empty();
     QUENCH_TRY(session_, Session::open(flags_.session, load_progress()));
     QUENCH_TRY(engine_, session_->make_engine());
     QUENCH_TRY(settings_, flags_.sampling.resolve(session_->files(), session_->tokenizer()));

@@ -121,7 +121,7 @@ class PackedWeight {
       for (int64_t row = last_block; row >= 0; row -= kPackRows) {
         kernel.pack({host.format, std::min(kPackRows, host.n - row), host.k,
                      host.format->row_planes(planes, row, host.k)},
-                    host.n, row, weight_.packed + e * weight_.packed_bytes);
+                    host.n, row, bytes_.data() + e * weight_.packed_bytes);
       }
     }
   }
@@ -273,6 +273,11 @@ class MatmulJudge {
         verdict.require(output.guards_intact,
                         fmt::format("a call {} wrote outside y or scratch", what));
       }
+    }
+    if (kernel_.in_file != nullptr && kernel_.in_file->accepts(format, n, k)) {
+      const PackedWeight in_file(team(0), *kernel_.in_file, host);
+      compare_rows(verdict, one_by_one(in_file, x, m).data(), alone.data(), m, n,
+                   fmt::format("by {}", kernel_.in_file->name));
     }
     no_number(verdict, packed, x, alone);
     gather(verdict, packed, reference);
@@ -438,7 +443,11 @@ std::vector<ConformanceResult> judge_matmul(TestBench& bench, const MatmulKernel
   for (const Format& format : all_formats()) {
     if (format.encode != nullptr) judge.judge(format);
   }
-  return judge.take();
+  std::vector<ConformanceResult> results = judge.take();
+  if (kernel.in_file == nullptr) return results;
+  const std::vector<ConformanceResult> in_file = judge_matmul(bench, *kernel.in_file, effort);
+  results.insert(results.end(), in_file.begin(), in_file.end());
+  return results;
 }
 
 }  // namespace quench

@@ -37,7 +37,7 @@ struct Weight {
   int64_t num_experts = 1;
   int64_t n = 0;
   int64_t k = 0;
-  std::byte* packed = nullptr;                 // num_experts * packed_bytes
+  const std::byte* packed = nullptr;           // num_experts * packed_bytes
   int64_t packed_bytes = 0;                    // of one matrix
   const float* bias = nullptr;                 // [n], or null
   const WeightTransform* transform = nullptr;  // y = (packed) T(x); null: y = (packed) x
@@ -79,6 +79,9 @@ struct MatmulKernel {
   void (*run)(const OpContext& context, const MatmulArgs& args);
   int64_t (*scratch_bytes)(int64_t x_rows, int64_t k);
   Arithmetic arithmetic = Arithmetic::kF32;
+  // The same arithmetic, bit for bit, on a matrix as a file holds it: what serves until it is
+  // packed. Its layout is the canonical one. Null: there is none.
+  const MatmulKernel* in_file = nullptr;
 };
 
 // Rows per packing step: a multiple of every kernel's strip height and of every format's tile

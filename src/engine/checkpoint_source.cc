@@ -102,6 +102,13 @@ class CheckpointSource : public WeightSource {
     return {};
   }
 
+  void drop_rows(const TensorSpec& spec, int64_t row_begin, int64_t rows) const override {
+    if (find(spec) != nullptr) return;
+    const TensorEntry& entry = *checkpoint_.find(spec.name);
+    const int64_t row_bytes = spec.cols * dtype_bits(entry.dtype) / 8;
+    checkpoint_.drop(entry, (spec.row_begin + row_begin) * row_bytes, rows * row_bytes);
+  }
+
   void drop(const TensorSpec& spec) const override {
     if (const StoredMatrix* matrix = find(spec)) {
       for (const TensorEntry* entry : matrix->entries) checkpoint_.drop(*entry);

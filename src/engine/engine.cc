@@ -15,9 +15,10 @@ namespace quench {
 
 class Engine::Impl {
  public:
-  Impl(std::unique_ptr<Runner> runner, int64_t vocab_size, bool reuse_prefixes)
+  Impl(std::unique_ptr<Runner> runner, int64_t vocab_size, bool reuse_prefixes, PackMore pack_more)
       : runner_(std::move(runner)),
         vocab_size_(vocab_size),
+        pack_more_(std::move(pack_more)),
         scheduler_({plan().limits.max_tokens, plan().max_batch_size, plan().max_draft_tokens,
                     reuse_prefixes},
                    runner_->pages()) {}
@@ -64,7 +65,11 @@ class Engine::Impl {
       events_.push_back({sequence->id, -1, true, FinishReason::kCancelled, "", now_s()});
       scheduler_.remove(sequence);
     }
+    // Whoever waits for a first token waits for nothing else.
+    if (pack_more_ && pack_s_ > 0.0 && !pack_more_(pack_s_)) pack_more_ = nullptr;
+    const double start_s = now_s();
     run(scheduler_.schedule());
+    if (!events_.empty()) pack_s_ = now_s() - start_s;
     return events_;
   }
 
@@ -165,6 +170,8 @@ class Engine::Impl {
   std::unique_ptr<Session> session_;  // when the engine has opened the model itself
   std::unique_ptr<Runner> runner_;
   const int64_t vocab_size_;
+  PackMore pack_more_;   // null: all is packed
+  double pack_s_ = 0.0;  // what the last step that drew a token took
   Scheduler scheduler_;
   RequestId next_id_ = 1;
   std::vector<BatchEntry> entries_;
@@ -188,11 +195,12 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options) {
 }
 
 Result<std::unique_ptr<Engine>> make_engine(const Plan& plan, const Model& model, Device& device,
-                                            int64_t vocab_size, bool reuse_prefixes) {
+                                            int64_t vocab_size, bool reuse_prefixes,
+                                            PackMore pack_more) {
   QUENCH_TRY(auto runner, Runner::create(plan, model, device));
   const int64_t rows = std::min(vocab_size, plan.config.vocab_size);
-  return std::make_unique<Engine>(
-      std::make_unique<Engine::Impl>(std::move(runner), rows, reuse_prefixes));
+  return std::make_unique<Engine>(std::make_unique<Engine::Impl>(
+      std::move(runner), rows, reuse_prefixes, std::move(pack_more)));
 }
 
 Result<RequestId> Engine::submit(Request request) { return impl_->submit(std::move(request)); }

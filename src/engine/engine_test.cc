@@ -439,5 +439,51 @@ TEST(Engine, OpensByItsPublicOptions) {
   EXPECT_FALSE(Engine::open(options));
 }
 
+// The model that ships holds bf16: every level packs it while the engine runs, and nothing that a
+// user sees depends on how far it is.
+TEST(Engine, WeightsInTheirFileGiveTheSameTokensAsPackedOnes) {
+  for (const DeviceRow& device : list_devices()) {
+    for (const std::string& level : device.levels) {
+      SessionOptions options;
+      options.goal.max_seq_len = 128;
+      options.device = device.name;
+      options.device_options.isa = level;
+      options.device_options.num_threads = 2;
+      std::vector<Ids> answers;
+      for (const bool late : {false, true}) {
+        options.pack_late = late;
+        const auto session = Session::open(options).value();
+        const auto engine = session->make_engine().value();
+        const auto in_file = [&] {
+          int64_t count = 0;
+          for (const PlannedMatrix& matrix : session->plan().matrices) {
+            const Weight& weight = session->model().layer(matrix.layer).weight(matrix.role);
+            if (weight.kernel == matrix.kernel->in_file && weight.kernel != nullptr) ++count;
+          }
+          return count;
+        };
+        const bool can = session->plan().matrices.front().kernel->in_file != nullptr;
+        EXPECT_EQ(can, level != "ref") << level;
+        const auto all = static_cast<int64_t>(session->plan().matrices.size());
+        EXPECT_EQ(in_file(), late && can ? all : 0) << level;
+        Request request;
+        request.prompt = {5, 17, 300, 42, 9, 1000, 77};
+        request.sampling.greedy = true;
+        request.sampling.max_new_tokens = 40;
+        request.sampling.stop_token_ids.clear();
+        answers.push_back(answer_all(*engine, {request}).front().ids);
+        EXPECT_EQ(answers.back().size(), 40u);
+        // An answer later the rest is packed, the head of the tied embedding with it.
+        EXPECT_FALSE(session->pack_more(1e9));
+        EXPECT_EQ(in_file(), 0) << level;
+        EXPECT_EQ(session->model().globals.weight(Role::kHead).packed,
+                  session->model().globals.weight(Role::kEmbedding).packed);
+        answers.push_back(answer_all(*engine, {request}).front().ids);
+      }
+      for (const Ids& answer : answers) EXPECT_EQ(answer, answers.front()) << level;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace quench

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -105,6 +106,7 @@ Result<SessionOptions> to_session_options(const EngineOptions& options) {
   session.goal.max_step_tokens = options.max_step_tokens;
   session.goal.kv_tokens = options.kv_tokens;
   session.goal.max_draft_tokens = options.speculation;
+  session.pack_late = true;
   QUENCH_TRY(session.goal.kv_type, kv_type_by_name(options.kv_format));
   return session;
 }
@@ -150,19 +152,28 @@ Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options,
     QUENCH_TRY(Tokenizer tokenizer, load_tokenizer(session->files()));
     session->tokenizer_ = std::make_unique<Tokenizer>(std::move(tokenizer));
   }
-  QUENCH_TRY(session->model_,
-             load_model(session->plan(), *session->planned_->source, session->device(), progress));
+  session->late_ = std::make_unique<LateWeights>();
+  QUENCH_TRY(Model model, load_model(session->plan(), *session->planned_->source, session->device(),
+                                     progress, options.pack_late ? session->late_.get() : nullptr));
+  session->model_ = std::make_unique<Model>(std::move(model));
   session->load_s_ = now_s() - start_s;
   return session;
 }
 
 Result<std::unique_ptr<Engine>> Session::make_engine(bool reuse_prefixes) const {
   QUENCH_CHECK(tokenizer_ != nullptr, "an engine needs a tokenizer's vocabulary");
-  return quench::make_engine(plan(), model_, device(), tokenizer_->vocab_size(), reuse_prefixes);
+  return quench::make_engine(plan(), *model_, device(), tokenizer_->vocab_size(), reuse_prefixes,
+                             [this](double seconds) { return pack_more(seconds); });
 }
 
 Result<std::unique_ptr<Runner>> Session::make_runner() const {
-  return Runner::create(plan(), model_, device());
+  pack_more(std::numeric_limits<double>::infinity());
+  return Runner::create(plan(), *model_, device());
+}
+
+bool Session::pack_more(double seconds) const {
+  if (!late_->done()) late_->advance(*planned_->source, device(), *model_, seconds);
+  return !late_->done();
 }
 
 double Generation::prefill_tok_s() const {

@@ -26,8 +26,10 @@ struct SessionOptions {
   std::string device = "cpu";
   DeviceOptions device_options;
   bool needs_tokenizer =
-      true;       // false: only token ids go in and out, and tokenizer() is not called
-  PlanGoal goal;  // the recipe in it is filled from format or recipe_path
+      true;                // false: only token ids go in and out, and tokenizer() is not called
+  bool pack_late = false;  // weights that can serve from their file are packed while an engine
+                           // runs, not before its first token
+  PlanGoal goal;           // the recipe in it is filled from format or recipe_path
 };
 
 // A profile's name as a session's recipe file or format: NAME of recipes/NAME.json, the path of a
@@ -41,10 +43,17 @@ Result<Recipe> session_recipe(const SessionOptions& options);
 // What Engine::open() means by its options.
 Result<SessionOptions> to_session_options(const EngineOptions& options);
 
+// Packs weights that were left for later, one at least, until `seconds` have passed; returns
+// whether there are more.
+using PackMore = std::function<bool(double seconds)>;
+
 // An engine on a model that was loaded by this plan on this device; all must outlive it.
-// vocab_size: ids of the tokenizer; embedding rows beyond it are never sampled.
+// vocab_size: ids of the tokenizer; embedding rows beyond it are never sampled. Once a token is
+// drawn, the engine calls `pack_more` between its steps, for as long as a step takes, until there
+// is no more.
 Result<std::unique_ptr<Engine>> make_engine(const Plan& plan, const Model& model, Device& device,
-                                            int64_t vocab_size, bool reuse_prefixes = true);
+                                            int64_t vocab_size, bool reuse_prefixes = true,
+                                            PackMore pack_more = {});
 
 // A ModelFiles opened and planned, but without weights in memory: what `inspect` and `plan` need.
 struct PlannedModel {
@@ -63,18 +72,23 @@ class Session {
   const ModelFiles& files() const { return planned_->files; }
   const Plan& plan() const { return planned_->plan; }
   Device& device() const { return *planned_->device; }
-  const Model& model() const { return model_; }
+  const Model& model() const { return *model_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   double load_s() const { return load_s_; }
 
-  // The session must outlive both.
+  // PackMore of this session: by the thread that drives the device, between two runs. No output
+  // changes by it.
+  bool pack_more(double seconds) const;
+
+  // The session must outlive both. A runner begins with all weights packed.
   Result<std::unique_ptr<Engine>> make_engine(bool reuse_prefixes = true) const;
   Result<std::unique_ptr<Runner>> make_runner() const;
 
  private:
   std::unique_ptr<PlannedModel> planned_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  Model model_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<LateWeights> late_;
   double load_s_ = 0.0;
 };
 

@@ -30,6 +30,9 @@ class WeightSource {
   // Decodes rows to out [rows, cols] f32, in the basis of the model (no transform of the input).
   virtual Result<void> read_rows(const TensorSpec& spec, int64_t row_begin, int64_t rows,
                                  float* out) const = 0;
+  // These rows are packed: their pages are not needed again. What is left of a tensor goes with
+  // drop().
+  virtual void drop_rows(const TensorSpec&, int64_t /*row_begin*/, int64_t /*rows*/) const {}
   // The tensor is packed; its pages are not needed again.
   virtual void drop(const TensorSpec& spec) const = 0;
 };

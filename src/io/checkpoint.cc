@@ -252,8 +252,12 @@ Result<std::string> Checkpoint::sha256(int num_threads) const {
 }
 
 void Checkpoint::drop(const TensorEntry& tensor) const {
-  files_[static_cast<size_t>(tensor.file_index)].drop(tensor.offset_bytes,
-                                                      static_cast<int64_t>(tensor.data.size()));
+  drop(tensor, 0, static_cast<int64_t>(tensor.data.size()));
+}
+
+void Checkpoint::drop(const TensorEntry& tensor, int64_t offset_bytes, int64_t length_bytes) const {
+  files_[static_cast<size_t>(tensor.file_index)].drop(tensor.offset_bytes + offset_bytes,
+                                                      length_bytes);
 }
 
 }  // namespace quench

@@ -62,6 +62,8 @@ class Checkpoint {
 
   // The tensor's pages are not needed again soon.
   void drop(const TensorEntry& tensor) const;
+  // Nor are these bytes of it; a page that they only begin or end in stays.
+  void drop(const TensorEntry& tensor, int64_t offset_bytes, int64_t length_bytes) const;
 
  private:
   struct Digest;  // remembered result of sha256()

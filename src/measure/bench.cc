@@ -116,6 +116,7 @@ class BenchRunner {
     if (!session.random_weights) {
       QUENCH_TRY(sha256, hash_weights(planned->files, planned->device->num_workers()));
     }
+    session.pack_late = true;  // as a user has it; the cold costs are those
     memory_before_ = anonymous_memory_bytes();
     auto look = [&] {
       memory_peak_ = std::max(memory_peak_, anonymous_memory_bytes().value_or(0));

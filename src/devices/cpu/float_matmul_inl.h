@@ -1,4 +1,5 @@
-// Matmul of float strips (strip_inl.h), as templates over a vector class and a weight class.
+// Matmul of float weights, as templates over a vector class, a weight class and the place that
+// strips (strip_inl.h) are had from: packed memory, or the rows of a file (float_rows_inl.h).
 //
 // Arithmetic, the same for every m, thread count and call: acc = step(acc, weights, input) over the
 // columns in ascending order, from 0; y = acc + bias. A step is one fused multiply-add per column
@@ -128,44 +129,70 @@ inline void put_float_outputs(const FloatJob& job, int64_t token, int64_t first,
     y[i] = bias == nullptr ? values[i] : values[i] + bias[first + i];
 }
 
-// The columns from `column` on of kVectors vectors of outputs.
-template <class V, class W, int kVectors>
-void strip_columns(const FloatJob& job, int64_t first, int64_t column,
-                   const std::byte* (&w)[kVectors]) {
-  constexpr int64_t kPerStrip = kStripRows / V::kWidth;
-  const int64_t strip_bytes = kStripRows * W::kBytes * job.weight->k;
-  for (int v = 0; v < kVectors; ++v) {
-    w[v] = job.packed + (first / kStripRows + v / kPerStrip) * strip_bytes +
-           column * kStripRows * W::kBytes +
-           v % kPerStrip * V::kWidth * W::kBytes * W::kStepColumns;
+// Weights that were packed. A place says how many outputs are read at once where weights are used
+// once, adds all columns of those, and hands out some columns of many for reading them again.
+template <class V, class W>
+struct PackedStrips {
+  // Fewer streams side by side are read faster, and two strips still hide the latency of their
+  // sums.
+  static constexpr int kFewVectors = V::kVectors / 2;
+
+  // The columns from `column` on of kVectors vectors of outputs.
+  template <int kVectors>
+  static void columns(const FloatJob& job, int64_t first, int64_t column,
+                      const std::byte* (&w)[kVectors]) {
+    constexpr int64_t kPerStrip = kStripRows / V::kWidth;
+    const int64_t strip_bytes = kStripRows * W::kBytes * job.weight->k;
+    for (int v = 0; v < kVectors; ++v) {
+      w[v] = job.packed + (first / kStripRows + v / kPerStrip) * strip_bytes +
+             column * kStripRows * W::kBytes +
+             v % kPerStrip * V::kWidth * W::kBytes * W::kStepColumns;
+    }
   }
-}
+
+  template <int kTokens, int kVectors>
+  static void add_all(const FloatJob& job, int64_t first, const typename W::X* (&x)[kTokens],
+                      typename V::F (&acc)[kTokens][kVectors]) {
+    const std::byte* w[kVectors];
+    columns(job, first, 0, w);
+    streamed_columns<V, W, kTokens, kVectors>(w, x, job.weight->k, acc);
+  }
+
+  // cached_columns() of them; what comes next arrives while the tokens use these.
+  template <int kVectors>
+  void cache(const FloatJob& job, int64_t first, int64_t column,
+             const std::byte* (&strips)[kVectors]) {
+    constexpr int64_t kBytes = cached_columns<W>() * W::kBytes * kStripRows;
+    columns(job, first, column, strips);
+    for (int v = 0; v < kVectors; v += kStripRows / V::kWidth)
+      for (int64_t line = 0; line < kBytes; line += kLineBytes)
+        V::prefetch_far(strips[v] + kBytes + line);
+  }
+};
 
 // ---- few tokens: weights are read once ----
 
-template <class V, class W, int kTokens, int kVectors>
+template <class V, class W, class Place, int kTokens, int kVectors>
 void float_few(const FloatJob& job, int64_t first, int64_t count, int64_t token) {
-  const std::byte* w[kVectors];
   const typename W::X* x[kTokens];
   typename V::F acc[kTokens][kVectors];
-  strip_columns<V, W, kVectors>(job, first, 0, w);
   for (int t = 0; t < kTokens; ++t) x[t] = float_input<typename W::X>(job, token + t);
   for (int t = 0; t < kTokens; ++t)
     for (int v = 0; v < kVectors; ++v) acc[t][v] = V::zero();
-  streamed_columns<V, W, kTokens, kVectors>(w, x, job.weight->k, acc);
+  Place::add_all(job, first, x, acc);
   alignas(64) float values[kTokens][kVectors * V::kWidth];
   for (int t = 0; t < kTokens; ++t)
     for (int v = 0; v < kVectors; ++v) V::store(values[t] + v * V::kWidth, acc[t][v]);
   for (int t = 0; t < kTokens; ++t) put_float_outputs(job, token + t, first, count, values[t]);
 }
 
-template <class V, class W, int kVectors, int kTokens = V::kTileTokens>
+template <class V, class W, class Place, int kVectors, int kTokens = V::kTileTokens>
 void float_few_tokens(const FloatJob& job, int64_t first, int64_t count) {
   if constexpr (kTokens > 0) {
     if (job.token_end - job.token_begin == kTokens) {
-      float_few<V, W, kTokens, kVectors>(job, first, count, job.token_begin);
+      float_few<V, W, Place, kTokens, kVectors>(job, first, count, job.token_begin);
     } else {
-      float_few_tokens<V, W, kVectors, kTokens - 1>(job, first, count);
+      float_few_tokens<V, W, Place, kVectors, kTokens - 1>(job, first, count);
     }
   }
 }
@@ -203,7 +230,7 @@ void float_tiles(int64_t num_tokens, const std::byte* const (&strips)[kVectors],
     float_tiles<V, W, kVectors, kTokens - 1>(num_tokens, strips, inputs, column, columns, sums);
 }
 
-template <class V, class W, int kVectors>
+template <class V, class W, class Place, int kVectors>
 void float_many(const FloatJob& job, int64_t first, int64_t count, int64_t token_begin,
                 int64_t token_end) {
   constexpr int64_t kLanes = kVectors * V::kWidth;
@@ -212,16 +239,13 @@ void float_many(const FloatJob& job, int64_t first, int64_t count, int64_t token
   const int64_t num_tokens = token_end - token_begin;
   const typename W::X* inputs[kFloatTokenBlock];
   alignas(64) float sums[kFloatTokenBlock * kLanes];
+  Place place;
   for (int64_t t = 0; t < num_tokens; ++t)
     inputs[t] = float_input<typename W::X>(job, token_begin + t);
   for (int64_t i = 0; i < num_tokens * kLanes; i += V::kWidth) V::store(sums + i, V::zero());
   for (int64_t column = 0; column < k; column += kStep) {
     const std::byte* strips[kVectors];
-    strip_columns<V, W, kVectors>(job, first, column, strips);
-    // What comes next arrives while the tokens use this.
-    for (int v = 0; v < kVectors; v += kStripRows / V::kWidth)
-      for (int64_t line = 0; line < kStep * W::kBytes * kStripRows; line += kLineBytes)
-        V::prefetch_far(strips[v] + kStep * W::kBytes * kStripRows + line);
+    place.cache(job, first, column, strips);
     float_tiles<V, W, kVectors>(num_tokens, strips, inputs, column,
                                 column + kStep < k ? kStep : k - column, sums);
   }
@@ -229,18 +253,18 @@ void float_many(const FloatJob& job, int64_t first, int64_t count, int64_t token
     put_float_outputs(job, token_begin + t, first, count, sums + t * kLanes);
 }
 
-template <class V, class W, int kVectors>
-void float_group(const FloatJob& job, int64_t first) {
+// kVectors vectors of outputs from `first` on.
+template <class V, class W, class Place, int kVectors>
+void float_group(const FloatJob& job, int64_t first, bool few) {
   const int64_t rest = job.weight->n - first;
   const int64_t count = rest < kVectors * V::kWidth ? rest : kVectors * V::kWidth;
-  if (job.token_end - job.token_begin <= V::kTileTokens) {
-    float_few_tokens<V, W, kVectors>(job, first, count);
-    return;
+  if constexpr (kVectors <= Place::kFewVectors) {
+    if (few) return float_few_tokens<V, W, Place, kVectors>(job, first, count);
   }
   for (int64_t token = job.token_begin; token < job.token_end; token += kFloatTokenBlock) {
     const int64_t end =
         token + kFloatTokenBlock < job.token_end ? token + kFloatTokenBlock : job.token_end;
-    float_many<V, W, kVectors>(job, first, count, token, end);
+    float_many<V, W, Place, kVectors>(job, first, count, token, end);
   }
 }
 
@@ -277,21 +301,21 @@ void share_float_jobs(const OpContext& context, const MatmulArgs& a, const void*
   }
 }
 
-// The inputs are ready: `x` is [x_rows, k] of W::X. Weights that are used once are read half a
-// group at a time: fewer streams side by side are read faster, and two strips still hide the
-// latency of their sums.
-template <class V, class W>
+// The inputs are ready: `x` is [x_rows, k] of W::X.
+template <class V, class W, class Place = PackedStrips<V, W>>
 void float_run(const OpContext& context, const MatmulArgs& a, const void* x) {
   constexpr int64_t kWidth = V::kVectors * V::kWidth;
+  constexpr int64_t kFewWidth = Place::kFewVectors * V::kWidth;
   share_float_jobs<kWidth>(context, a, x, [](const FloatJob& job, int64_t first, int64_t rows) {
+    const bool few = job.token_end - job.token_begin <= V::kTileTokens;
     if (rows < kWidth) {
       for (int64_t done = 0; done < rows; done += kStripRows)
-        float_group<V, W, kStripRows / V::kWidth>(job, first + done);
-    } else if (job.token_end - job.token_begin > V::kTileTokens) {
-      float_group<V, W, V::kVectors>(job, first);
+        float_group<V, W, Place, kStripRows / V::kWidth>(job, first + done, few);
+    } else if (few) {
+      for (int64_t done = 0; done < kWidth; done += kFewWidth)
+        float_group<V, W, Place, Place::kFewVectors>(job, first + done, few);
     } else {
-      float_group<V, W, V::kVectors / 2>(job, first);
-      float_group<V, W, V::kVectors / 2>(job, first + kWidth / 2);
+      float_group<V, W, Place, V::kVectors>(job, first, few);
     }
   });
 }

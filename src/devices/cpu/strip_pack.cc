@@ -296,4 +296,25 @@ void gather_float_strips(const OpContext& context, const Weight& weight, const i
   }
 }
 
+bool bf16_rows_accept(const Format& format, int64_t, int64_t k) {
+  return format.name == "bf16" && k % kBlock == 0;
+}
+int64_t float_rows_bytes(const Format& format, int64_t n, int64_t k) {
+  return format.matrix_bytes(n, k);
+}
+void copy_rows(const Tensor& source, int64_t, int64_t row_begin, std::byte* packed) {
+  const Format& format = *source.format;
+  std::memcpy(packed + format.matrix_bytes(row_begin, source.cols), source.planes[0],
+              static_cast<size_t>(format.matrix_bytes(source.rows, source.cols)));
+}
+void gather_bf16_rows(const OpContext& context, const Weight& weight, const int32_t* ids,
+                      int64_t num_ids, float* y) {
+  const Range range = worker_range(context.worker, num_ids);
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    const std::byte* from = weight.packed + weight.k * 2 * ids[i];
+    for (int64_t c = 0; c < weight.k; ++c)
+      y[i * weight.k + c] = bf16_to_f32(load<uint16_t>(from + 2 * c));
+  }
+}
+
 }  // namespace quench

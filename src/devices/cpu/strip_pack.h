@@ -23,6 +23,13 @@ void pack_float_strips(const Tensor& source, int64_t n, int64_t row_begin, std::
 void gather_float_strips(const OpContext& context, const Weight& weight, const int32_t* ids,
                          int64_t num_ids, float* y);
 
+// bf16 as a file holds it (float_rows_inl.h), k a multiple of 32.
+bool bf16_rows_accept(const Format& format, int64_t n, int64_t k);
+int64_t float_rows_bytes(const Format& format, int64_t n, int64_t k);
+void copy_rows(const Tensor& source, int64_t n, int64_t row_begin, std::byte* packed);
+void gather_bf16_rows(const OpContext& context, const Weight& weight, const int32_t* ids,
+                      int64_t num_ids, float* y);
+
 // e4m3 weights (fp8_strip_inl.h): fp8 and fp8_b128; k even.
 bool fp8_strips_accept(const Format& format, int64_t n, int64_t k);
 int64_t fp8_strips_bytes(const Format& format, int64_t n, int64_t k);

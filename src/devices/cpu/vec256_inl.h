@@ -99,6 +99,15 @@ struct Vec256 {
   static constexpr int kGridTileTokens =
       2;  // with float sums beside the integers, in part in memory
 
+  // Sixteen rows of 64 bytes, `stride` apart, to 16 lines: line i holds the i-th 32 bits of every
+  // row.
+  static void interleave(const std::byte* rows, int64_t stride, std::byte* lines) {
+    for (int64_t half = 0; half < 2; ++half) {
+      for (int64_t column = 0; column < 2; ++column)
+        transpose(rows + half * kWidth * stride + column * 32, stride,
+                  lines + column * kWidth * 64 + half * 32);
+    }
+  }
   static I load_int(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   static void store_int(void* p, I a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a); }
   static F load_f16(const void* p) {
@@ -223,6 +232,27 @@ struct Vec256 {
   }
 
  private:
+  // Eight rows of 32 bytes, `stride` apart: their i-th 32 bits side by side, 64 bytes after the
+  // (i - 1)-th.
+  static void transpose(const std::byte* rows, int64_t stride, std::byte* to) {
+    for (int p = 0; p < 2; ++p) {
+      I q[4];  // the p-th 16 bytes of rows r and r + 4
+      for (int64_t r = 0; r < 4; ++r) {
+        const std::byte* const from = rows + r * stride + 16 * p;
+        const __m128i first = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+        const __m128i fifth = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 4 * stride));
+        q[r] = _mm256_inserti128_si256(_mm256_castsi128_si256(first), fifth, 1);
+      }
+      const I a = _mm256_unpacklo_epi32(q[0], q[1]);
+      const I b = _mm256_unpacklo_epi32(q[2], q[3]);
+      const I c = _mm256_unpackhi_epi32(q[0], q[1]);
+      const I d = _mm256_unpackhi_epi32(q[2], q[3]);
+      store_int(to + 256 * p, _mm256_unpacklo_epi64(a, b));
+      store_int(to + 256 * p + 64, _mm256_unpackhi_epi64(a, b));
+      store_int(to + 256 * p + 128, _mm256_unpacklo_epi64(c, d));
+      store_int(to + 256 * p + 192, _mm256_unpackhi_epi64(c, d));
+    }
+  }
   static __m256i lanes_below(int64_t n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane);

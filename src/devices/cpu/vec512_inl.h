@@ -98,6 +98,36 @@ struct Vec512 {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
   }
+  // Sixteen rows of 64 bytes, `stride` apart, to 16 lines: line i holds the i-th 32 bits of every
+  // row.
+  static void interleave(const std::byte* rows, int64_t stride, std::byte* lines) {
+    // Register 4p + r: of the rows 4q + r, q the 128-bit part, the p-th 16 bytes.
+    I quarter[16];
+    for (int p = 0; p < 4; ++p) {
+      for (int r = 0; r < 4; ++r) {
+        const auto part = [&](int q) {
+          return _mm_loadu_si128(
+              reinterpret_cast<const __m128i*>(rows + (4 * q + r) * stride + 16 * p));
+        };
+        const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(part(0)), part(1), 1);
+        const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(part(2)), part(3), 1);
+        quarter[4 * p + r] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+      }
+    }
+    // Within each part, 4 x 4 words are turned over.
+    for (int p = 0; p < 4; ++p) {
+      const I* const q = quarter + 4 * p;
+      const I a = _mm512_unpacklo_epi32(q[0], q[1]);
+      const I b = _mm512_unpacklo_epi32(q[2], q[3]);
+      const I c = _mm512_unpackhi_epi32(q[0], q[1]);
+      const I d = _mm512_unpackhi_epi32(q[2], q[3]);
+      std::byte* const to = lines + 256 * p;
+      store_int(to, _mm512_unpacklo_epi64(a, b));
+      store_int(to + 64, _mm512_unpackhi_epi64(a, b));
+      store_int(to + 128, _mm512_unpacklo_epi64(c, d));
+      store_int(to + 192, _mm512_unpackhi_epi64(c, d));
+    }
+  }
   static I load_u8(const void* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }

@@ -11,7 +11,7 @@
 #include "devices/cpu/amx/tiles.h"
 #include "devices/cpu/amx/vec.h"
 #include "devices/cpu/bf16_input_inl.h"
-#include "devices/cpu/float_matmul_inl.h"
+#include "devices/cpu/float_rows_inl.h"
 
 namespace quench {
 namespace {
@@ -26,16 +26,30 @@ constexpr int64_t kAheadBytes = 4096;
 // Up to 32 tokens, up to 32 outputs, all columns from `column` to `end`.
 struct Part {
   const FloatJob* job;
-  int64_t first;  // output
+  const std::byte* strips[2];  // at `column`; of one strip, twice the same
+  int64_t first;               // output
   int64_t token;
   int64_t count;  // of tokens
   int64_t column;
   int64_t end;
 };
 
-const std::byte* strip_at(const FloatJob& job, int64_t first, int64_t column) {
-  return job.packed + (first * job.weight->k + column * kStripRows) * 2;
-}
+// The columns [column, end) of the strip that begins with output `first`.
+struct Packed {
+  const std::byte* strip(const FloatJob& job, int64_t first, int64_t column, int64_t) {
+    return job.packed + (first * job.weight->k + column * kStripRows) * 2;
+  }
+};
+
+// Where a file holds the weights, in the second-level cache (float_rows_inl.h).
+struct InFile {
+  const std::byte* strip(const FloatJob& job, int64_t first, int64_t column, int64_t end) {
+    std::byte* const to = strips + first % kOutputs * kColumns * 2;
+    interleave_rows<Vec>(job, job.weight->k * 2, first, column * 2, (end - column) * 2, to);
+    return to;
+  }
+  alignas(64) std::byte strips[kOutputs * kColumns * 2];
+};
 
 template <bool kTwoInputs, bool kTwoWeights>
 void multiply_columns(const Part& p) {
@@ -46,8 +60,9 @@ void multiply_columns(const Part& p) {
   alignas(64) uint16_t inputs[kTokens * kStepColumns] = {};
   alignas(64) std::byte ends[2 * kTileBytes];
   for (int64_t column = p.column; column < p.end; column += kStepColumns) {
-    const std::byte* first = strip_at(job, p.first, column);
-    const std::byte* second = kTwoWeights ? strip_at(job, p.first + kStripRows, column) : first;
+    const int64_t offset = (column - p.column) * kStripRows * 2;
+    const std::byte* first = p.strips[0] + offset;
+    const std::byte* second = p.strips[1] + offset;
     const int64_t rest = p.end - column;
     if (streamed) {
       for (int64_t line = 0; line < kTileBytes; line += kLineBytes) {
@@ -95,9 +110,7 @@ void multiply_part(const Part& p) {
   } else {
     zero_sums();
   }
-  // A strip that is the last has no second one beside it.
-  const bool two_weights =
-      (weight.n + kStripRows - 1) / kStripRows * kStripRows - p.first > kStripRows;
+  const bool two_weights = p.strips[1] != p.strips[0];
   if (p.count > kTileRows16) {
     two_weights ? multiply_columns<true, true>(p) : multiply_columns<true, false>(p);
   } else {
@@ -116,29 +129,40 @@ void multiply_part(const Part& p) {
 }
 
 // One token block after the other passes the weights while these are in the cache.
-void run_bf16(const OpContext& context, const MatmulArgs& a) {
+template <class Place>
+void run(const OpContext& context, const MatmulArgs& a) {
   const uint16_t* x = round_input(context, a);
   begin_tiles(kTileRowBytes);
-  share_float_jobs<kOutputs>(context, a, x, [](const FloatJob& job, int64_t first, int64_t) {
+  Place place;
+  share_float_jobs<kOutputs>(context, a, x, [&](const FloatJob& job, int64_t first, int64_t rows) {
     const int64_t k = job.weight->k;
     for (int64_t column = 0; column < k; column += kColumns) {
       const int64_t end = column + kColumns < k ? column + kColumns : k;
+      const std::byte* const one = place.strip(job, first, column, end);
+      // A strip that is the last has no second one beside it.
+      const std::byte* const two =
+          rows > kStripRows ? place.strip(job, first + kStripRows, column, end) : one;
       for (int64_t token = job.token_begin; token < job.token_end; token += kTokens) {
         const int64_t rest = job.token_end - token;
-        multiply_part({&job, first, token, rest < kTokens ? rest : kTokens, column, end});
+        multiply_part(
+            {&job, {one, two}, first, token, rest < kTokens ? rest : kTokens, column, end});
       }
     }
   });
   release_tiles();
 }
 
+const MatmulKernel in_file = {"amx_bf16_in_file", bf16_rows_accept, float_rows_bytes,
+                              copy_rows,          gather_bf16_rows, run<InFile>,
+                              bf16_input_bytes,   Arithmetic::kBf16};
+
 }  // namespace
 
 namespace amx {
 
 const MatmulKernel bf16_matmul = {"amx_bf16",        bf16_strips_accept,  float_strips_bytes,
-                                  pack_float_strips, gather_float_strips, run_bf16,
-                                  bf16_input_bytes,  Arithmetic::kBf16};
+                                  pack_float_strips, gather_float_strips, run<Packed>,
+                                  bf16_input_bytes,  Arithmetic::kBf16,   &in_file};
 
 }  // namespace amx
 }  // namespace quench

@@ -3,7 +3,7 @@
 #include "devices/cpu/avx512/avx512.h"
 #include "devices/cpu/avx512/vec.h"
 #include "devices/cpu/bf16_input_inl.h"
-#include "devices/cpu/float_matmul_inl.h"
+#include "devices/cpu/float_rows_inl.h"
 
 namespace quench::avx512 {
 namespace {
@@ -24,8 +24,9 @@ struct Bf16Dot {
   }
 };
 
+template <class Place>
 void run_bf16(const OpContext& context, const MatmulArgs& a) {
-  float_run<Vec, Bf16Dot>(context, a, round_input(context, a));
+  float_run<Vec, Bf16Dot, Place>(context, a, round_input(context, a));
 }
 
 template <template <class> class Weights>
@@ -33,11 +34,17 @@ void run(const OpContext& context, const MatmulArgs& a) {
   float_run<Vec, Weights<Vec>>(context, a, a.x);
 }
 
+const MatmulKernel bf16_in_file = {"avx512_bf16_in_file", bf16_rows_accept,
+                                   float_rows_bytes,      copy_rows,
+                                   gather_bf16_rows,      run_bf16<FileRows<Vec, Bf16Dot>>,
+                                   bf16_input_bytes,      Arithmetic::kBf16};
+
 }  // namespace
 
-const MatmulKernel bf16_matmul = {"avx512_bf16",     bf16_strips_accept,  float_strips_bytes,
-                                  pack_float_strips, gather_float_strips, run_bf16,
-                                  bf16_input_bytes,  Arithmetic::kBf16};
+const MatmulKernel bf16_matmul = {
+    "avx512_bf16",     bf16_strips_accept,  float_strips_bytes,
+    pack_float_strips, gather_float_strips, run_bf16<PackedStrips<Vec, Bf16Dot>>,
+    bf16_input_bytes,  Arithmetic::kBf16,   &bf16_in_file};
 const MatmulKernel f16_matmul = {"avx512_f16",      f16_strips_accept,   float_strips_bytes,
                                  pack_float_strips, gather_float_strips, run<F16Weights>,
                                  no_scratch};
