@@ -122,6 +122,14 @@ Result<std::unique_ptr<PlannedModel>> plan_model(const SessionOptions& options, 
   QUENCH_TRY(planned->files,
              ModelFiles::find(options.model, options.random_weights ? Weights::kIgnored : need,
                               options.random_weights));
+  const int64_t num_layers = planned->files.config.num_hidden_layers;
+  if (const auto& layers = goal.recipe.layer_formats;
+      !layers.empty() && layers.rbegin()->first >= num_layers) {
+    return fail(ErrorCode::kInvalidArgument,
+                "The recipe \"{}\" names layer {}, but {} has the layers 0 to {}.",
+                goal.recipe.name, layers.rbegin()->first, options.model, num_layers - 1);
+  }
+  // What is cut in depth still goes by the recipe of the whole.
   QUENCH_TRY_VOID(cut_layers(options, planned->files.config));
   QUENCH_TRY(planned->device, open_device(options.device, options.device_options));
   const ModelFiles& files = planned->files;

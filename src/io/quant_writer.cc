@@ -34,7 +34,7 @@ const QuantWriter& plain_writer() {
   static constexpr QuantWriter kWriter = {
       "plain", "every tensor in a float format, as models are published",
       [](const Format&, int64_t, int64_t, InputTransform::Kind) { return false; },
-      [](const std::string& name, const QuantizedTensor&, const InputTransform&) {
+      [](const std::string& name, QuantizedTensor&, const InputTransform&) {
         return Result<std::vector<EncodedTensor>>(
             fail(ErrorCode::kInternal, "{}: a plain checkpoint holds no quantized matrix.", name));
       },

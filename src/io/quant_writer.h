@@ -52,17 +52,18 @@ struct WrittenMatrix {
 struct QuantWriter {
   const char* name;         // what the user types: "gptq", "gptq_v2", "quench"
   const char* description;  // one line
-  // Whether the layout can hold such a matrix exactly.
+  // Whether the layout can hold such a matrix: exactly, or, if it `rounds`, nearly.
   bool (*accepts)(const Format& format, int64_t rows, int64_t cols, InputTransform::Kind transform);
   // The tensors of one accepted matrix; y = (values of the matrix) T(x). `name` as in
   // WrittenMatrix. Names, types and shapes follow from format, shape and kind of transform alone.
-  // An error when a value of this matrix has no place in the layout (a scale beyond f16).
-  Result<std::vector<EncodedTensor>> (*write)(const std::string& name,
-                                              const QuantizedTensor& matrix,
+  // An error when a value of this matrix has no place in the layout (a scale beyond f16). A layout
+  // that rounds what it is given changes the matrix to what it has written.
+  Result<std::vector<EncodedTensor>> (*write)(const std::string& name, QuantizedTensor& matrix,
                                               const InputTransform& transform);
   // config.json's "quantization_config" for all matrices of the model, plain ones included. An
   // error when the layout has one setting where these matrices differ.
   Result<Json> (*config)(std::span<const WrittenMatrix> matrices);
+  bool rounds = false;
 };
 
 // Every writer of every method.

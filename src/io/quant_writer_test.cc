@@ -106,10 +106,23 @@ TEST(QuantWriter, WhatIsWrittenIsReadBackExactly) {
         if (kind != InputTransform::Kind::kNone && format.bits > 4) continue;
         SCOPED_TRACE(fmt::format("{} {} {}", writer->name, format.name, static_cast<int>(kind)));
         const ScratchDir scratch;
-        const QuantizedTensor matrix = random_matrix(format, kRows, kCols);
+        QuantizedTensor matrix = random_matrix(format, kRows, kCols);
         const InputTransform transform = transform_of(kind, kCols);
+        const std::vector<float> before = values_of(matrix, transform);
         auto tensors = writer->write(kName, matrix, transform);
         ASSERT_TRUE(tensors) << tensors.error().message;
+        expect_equal(values_of(matrix, transform), before, writer->rounds ? 0.03f : 0.0f);
+        EXPECT_EQ(values_of(matrix, transform) != before, writer->rounds);
+        // Files are laid out by what a matrix of zeros becomes.
+        QuantizedTensor zeros(format, kRows, kCols);
+        const auto layout = writer->write(kName, zeros, transform);
+        ASSERT_TRUE(layout) << layout.error().message;
+        ASSERT_EQ(layout->size(), tensors->size());
+        for (size_t i = 0; i < tensors->size(); ++i) {
+          EXPECT_EQ((*layout)[i].tensor.name, (*tensors)[i].tensor.name);
+          EXPECT_EQ((*layout)[i].tensor.shape, (*tensors)[i].tensor.shape);
+          EXPECT_EQ((*layout)[i].data.size(), (*tensors)[i].data.size());
+        }
         const WrittenMatrix written{kName, &format, kRows, kCols, kind};
         const auto config = writer->config(std::span(&written, 1));
         ASSERT_TRUE(config) << config.error().message;

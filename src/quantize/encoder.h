@@ -59,4 +59,19 @@ struct Algorithm {
 std::span<const Algorithm* const> all_algorithms();
 Result<const Algorithm*> require_algorithm(std::string_view name);
 
+// How far an encoding is from its weights: squares, summed over weights.
+struct EncodingErrors {
+  double error = 0.0;  // of weight less stored value
+  double norm = 0.0;   // of weight
+
+  void add(const EncodingErrors& other) {
+    error += other.error;
+    norm += other.norm;
+  }
+};
+
+// Of rows [num_rows, cols] that begin at the planes, for weights of the same shape.
+EncodingErrors encoding_errors(const Format& format, const Planes& planes, int64_t num_rows,
+                               int64_t cols, const float* weights);
+
 }  // namespace quench

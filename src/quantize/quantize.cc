@@ -37,7 +37,7 @@ Result<std::vector<NewTensor>> output_tensors(const QuantWriter& writer, const Q
     if (!role_row(spec.role).is_matrix) shape = {spec.rows * spec.cols};
     return std::vector<NewTensor>{{spec.name, float_dtype(*item.format), shape}};
   }
-  const QuantizedTensor nothing(*item.format, spec.rows, spec.cols);
+  QuantizedTensor nothing(*item.format, spec.rows, spec.cols);
   QUENCH_TRY(const std::vector<EncodedTensor> encoded,
              writer.write(spec.name, nothing, item.transform));
   std::vector<NewTensor> tensors;
@@ -209,53 +209,32 @@ class Quantizer {
 
   Result<void> run_item(const QuantizeItem& item, Json& note) {
     if (!item.is_quantized) return copy_item(item, note);
-    if (item.keeps_numbers) return keep_item(item);
+    if (item.keeps_numbers) return keep_item(item, note);
     QUENCH_TRY(const Encoder* encoder, encoder_for(item, note));
     const TensorSpec& spec = item.spec;
-    const Format& format = *item.format;
     Device& device = *job_.model->device;
     const int64_t block = std::max(kPackRows, round_up(kBlockWeights / spec.cols, kPackRows));
     // The own layout takes row blocks as they come; others want the whole matrix.
     const bool is_own = std::string_view(job_.writer->name) == "quench";
     const int64_t round = is_own ? block * device.num_workers() : spec.rows;
-    double squared_error = 0.0;
-    double squared_norm = 0.0;
+    EncodingErrors all;
     for (int64_t begin = 0; begin < spec.rows; begin += round) {
       const int64_t rows = std::min(round, spec.rows - begin);
-      QuantizedTensor encoded(format, rows, spec.cols);
-      Result<void> outcome;
-      std::mutex mutex;
+      QuantizedTensor encoded(*item.format, rows, spec.cols);
       const double start_s = now_s();
       const double fed_back_s = encoder->feedback_s();
-      device.run([&](const OpContext& context) {
-        const Range part = worker_range(context.worker, rows, block);
-        double error = 0.0;
-        double norm = 0.0;
-        for (int64_t row = part.begin; row < part.end; row += block) {
-          auto done = encode_rows(*encoder, item, begin + row, std::min(block, part.end - row),
-                                  format.row_planes(encoded.planes(), row, spec.cols), error, norm);
-          if (done) continue;
-          const std::lock_guard lock(mutex);
-          outcome = std::move(done);
-          return;
-        }
-        const std::lock_guard lock(mutex);
-        partial_errors_[context.worker.index] = {error, norm};
-      });
-      QUENCH_TRY_VOID(std::move(outcome));
+      QUENCH_TRY(EncodingErrors errors, encode_rows(encoder, item, begin, block, encoded));
       // The workers' seconds side by side, as if all had been busy all the time.
       const double feedback_s = (encoder->feedback_s() - fed_back_s) / device.num_workers();
       report_.times.add(JobPart::kFeedback, feedback_s);
       report_.times.add(JobPart::kRounding, now_s() - start_s - feedback_s);
       const JobTimes::Span span(report_.times, JobPart::kWrite);
-      // In the order of the workers: the same sum on every run.
-      for (const auto& [worker, sums] : partial_errors_) {
-        squared_error += sums.first;
-        squared_norm += sums.second;
-      }
-      partial_errors_.clear();
       QUENCH_TRY(const std::vector<EncodedTensor> tensors,
                  job_.writer->write(spec.name, encoded, item.transform));
+      if (job_.writer->rounds) {
+        QUENCH_TRY(errors, encode_rows(nullptr, item, begin, block, encoded));
+      }
+      all.add(errors);
       for (const EncodedTensor& tensor : tensors) {
         // A transform belongs to the whole matrix: it comes with the first rows.
         if (begin > 0 && tensor.tensor.name.ends_with(".signs")) continue;
@@ -263,17 +242,47 @@ class Quantizer {
       }
     }
     job_.model->source->drop(spec);
-    note_error(item, squared_error, squared_norm, note);
+    note_error(item, all, note);
     return {};
   }
 
-  Result<void> encode_rows(const Encoder& encoder, const QuantizeItem& item, int64_t row,
-                           int64_t num_rows, const Planes& out, double& squared_error,
-                           double& squared_norm) const {
-    const TensorSpec& spec = item.spec;
+  // The rows from `begin` on, as many as `encoded` has, by the whole team, `block` rows at a time.
+  // Null `encoder`: they are there already, and only their errors are asked for.
+  Result<EncodingErrors> encode_rows(const Encoder* encoder, const QuantizeItem& item,
+                                     int64_t begin, int64_t block, QuantizedTensor& encoded) const {
     const Format& format = *item.format;
+    std::vector<EncodingErrors> of_workers(static_cast<size_t>(job_.model->device->num_workers()));
+    Result<void> outcome;
+    std::mutex mutex;
+    job_.model->device->run([&](const OpContext& context) {
+      const Range part = worker_range(context.worker, encoded.rows(), block);
+      std::vector<float> values;
+      for (int64_t row = part.begin; row < part.end; row += block) {
+        const int64_t rows = std::min(block, part.end - row);
+        auto loaded = load_rows(item, begin + row, rows, values);
+        if (!loaded) {
+          const std::lock_guard lock(mutex);
+          outcome = std::move(loaded);
+          return;
+        }
+        const Planes planes = format.row_planes(encoded.planes(), row, item.spec.cols);
+        if (encoder != nullptr) encoder->encode(values.data(), rows, planes);
+        of_workers[static_cast<size_t>(context.worker.index)].add(
+            encoding_errors(format, planes, rows, item.spec.cols, values.data()));
+      }
+    });
+    QUENCH_TRY_VOID(std::move(outcome));
+    EncodingErrors sum;  // in the order of the workers: the same on every run
+    for (const EncodingErrors& errors : of_workers) sum.add(errors);
+    return sum;
+  }
+
+  // Rows of a matrix as an encoder takes them: scaled, and in the basis of the stored matrix.
+  Result<void> load_rows(const QuantizeItem& item, int64_t row, int64_t num_rows,
+                         std::vector<float>& values) const {
+    const TensorSpec& spec = item.spec;
     const auto count = static_cast<size_t>(num_rows * spec.cols);
-    std::vector<float> values(count);
+    values.resize(count);
     QUENCH_TRY_VOID(job_.model->source->read_rows(spec, row, num_rows, values.data()));
     for (size_t i = 0; i < count; ++i) {
       if (std::isfinite(values[i])) continue;
@@ -285,38 +294,20 @@ class Quantizer {
     }
     if (const TensorScaling* scaling = scaling_of(spec))  // errors are then of the scaled weights
       scaling->apply(values.data(), row, num_rows, spec.cols);
-    if (item.transform) {  // lengths and errors are the same in both bases
-      const auto cols = static_cast<size_t>(spec.cols);
-      std::vector<float> original(cols);
-      for (size_t begin = 0; begin < count; begin += cols) {
-        const std::span<float> values_row(values.data() + begin, cols);
-        std::copy(values_row.begin(), values_row.end(), original.begin());
-        item.transform.row_to_stored(original, values_row);
-      }
-    }
-    encoder.encode(values.data(), num_rows, out);
-    std::vector<float> decoded(static_cast<size_t>(format.tile_rows * spec.cols));
-    ConstPlanes planes{};
-    std::copy(out.begin(), out.end(), planes.begin());
-    for (int64_t r = 0; r < num_rows; r += format.tile_rows) {
-      format.decode_rows(format.row_planes(planes, r, spec.cols), format.tile_rows, spec.cols,
-                         decoded.data());
-      const float* wanted = values.data() + r * spec.cols;
-      float error = 0.0f;
-      float norm = 0.0f;
-      for (size_t i = 0; i < decoded.size(); ++i) {
-        const float difference = wanted[i] - decoded[i];
-        error += difference * difference;
-        norm += wanted[i] * wanted[i];
-      }
-      squared_error += error;
-      squared_norm += norm;
+    if (!item.transform) return {};
+    // Lengths and errors are the same in both bases.
+    const auto cols = static_cast<size_t>(spec.cols);
+    std::vector<float> original(cols);
+    for (size_t begin = 0; begin < count; begin += cols) {
+      const std::span<float> values_row(values.data() + begin, cols);
+      std::copy(values_row.begin(), values_row.end(), original.begin());
+      item.transform.row_to_stored(original, values_row);
     }
     return {};
   }
 
   // A quantized matrix whose codes move to their places in the layout.
-  Result<void> keep_item(const QuantizeItem& item) {
+  Result<void> keep_item(const QuantizeItem& item, Json& note) {
     const JobTimes::Span span(report_.times, JobPart::kWrite);
     const TensorSpec& spec = item.spec;
     const WeightSource& source = *job_.model->source;
@@ -337,6 +328,10 @@ class Quantizer {
                job_.writer->write(spec.name, matrix, item.transform));
     for (const EncodedTensor& tensor : tensors)
       QUENCH_TRY_VOID(writer_.append(tensor.tensor.name, tensor.data));
+    if (job_.writer->rounds) {
+      QUENCH_TRY(const EncodingErrors errors, encode_rows(nullptr, item, 0, kPackRows, matrix));
+      note_error(item, errors, note);
+    }
     source.drop(spec);
     return {};
   }
@@ -346,8 +341,7 @@ class Quantizer {
     const JobTimes::Span span(report_.times, JobPart::kWrite);
     const TensorSpec& spec = item.spec;
     const WeightSource& source = *job_.model->source;
-    double squared_error = 0.0;
-    double squared_norm = 0.0;
+    EncodingErrors errors;
     const int64_t block = std::max<int64_t>(1, kBlockWeights / spec.cols);
     for (int64_t row = 0; row < spec.rows; row += block) {
       const int64_t rows = std::min(block, spec.rows - row);
@@ -369,23 +363,22 @@ class Quantizer {
         item.format->decode_rows(planes, rows, spec.cols, rounded.data());
         for (size_t i = 0; i < values.size(); ++i) {
           const double difference = static_cast<double>(values[i]) - rounded[i];
-          squared_error += difference * difference;
-          squared_norm += static_cast<double>(values[i]) * values[i];
+          errors.add({difference * difference, static_cast<double>(values[i]) * values[i]});
         }
       }
       QUENCH_TRY_VOID(writer_.append(spec.name, {planes[0], bytes}));
     }
     source.drop(spec);
-    if (role_row(spec.role).is_matrix) note_error(item, squared_error, squared_norm, note);
+    if (role_row(spec.role).is_matrix) note_error(item, errors, note);
     return {};
   }
 
-  void note_error(const QuantizeItem& item, double squared_error, double squared_norm, Json& note) {
+  void note_error(const QuantizeItem& item, const EncodingErrors& errors, Json& note) {
     const std::string role = fmt::format("{} {}", role_row(item.spec.role).name, item.format->name);
-    add_error(role, squared_error, squared_norm);
+    add_error(role, errors.error, errors.norm);
     if (!note.contains(role)) note[role] = {0.0, 0.0};
-    note[role][0] = note[role][0].get<double>() + squared_error;
-    note[role][1] = note[role][1].get<double>() + squared_norm;
+    note[role][0] = note[role][0].get<double>() + errors.error;
+    note[role][1] = note[role][1].get<double>() + errors.norm;
   }
 
   void add_error(const std::string& role_and_format, double squared_error, double squared_norm) {
@@ -463,9 +456,8 @@ class Quantizer {
   CheckpointWriter writer_;
   std::unique_ptr<Calibration> calibration_;
   std::map<std::string, std::unique_ptr<Encoder>> encoders_;  // of this unit, by input and format
-  std::map<std::string, std::string> fallback_reasons_;      // where rtn took over, by the same key
-  LayerScaling scaling_;                                     // of this unit
-  std::map<int, std::pair<double, double>> partial_errors_;  // by worker
+  std::map<std::string, std::string> fallback_reasons_;  // where rtn took over, by the same key
+  LayerScaling scaling_;                                 // of this unit
   int64_t done_bytes_ = 0;
 };
 

@@ -186,5 +186,73 @@ TEST(CliEval, OneModelAlone) {
   EXPECT_NE(halves.out.find("model,domain,scored,ppl"), std::string::npos) << halves.out;
 }
 
+// A recipe for another depth would be a recipe for nothing in particular.
+TEST(CliQuantize, ARecipeNamesLayersOfTheModel) {
+  const ScratchDir scratch;
+  scratch.write("deep.json",
+                R"({"name": "deep", "default": "int8", "layers": {"99": {"down": "int4_g128"}}})");
+  for (const std::vector<std::string>& verb :
+       {std::vector<std::string>{"quantize", "demo", "-o", scratch.file("out")},
+        std::vector<std::string>{"run", "demo", "--prompt", "x"}}) {
+    std::vector<std::string> words = verb;
+    words.insert(words.end(), {"--recipe", scratch.file("deep.json")});
+    expect_error(quench(words), {"\"deep\"", "layer 99", "0 to"});
+  }
+}
+
+// The libraries see a linear module in a head that is tied to the embedding, and would quantize it.
+TEST(CliQuantize, OtherLayoutsLeaveATiedHeadAlone) {
+  const ScratchDir scratch;
+  const std::pair<std::string, std::string> layouts[] = {{"bnb_nf4", "nf4_g64_f32"},
+                                                         {"bnb_int8", "int8"},
+                                                         {"awq", "int4_g64_zp"},
+                                                         {"compressed-tensors", "int4_g64"},
+                                                         {"fp8", "fp8_b128"}};
+  for (const auto& [layout, format] : layouts) {
+    const Output made = quench({"quantize", "demo", "--format", format, "--layout", layout, "-o",
+                                scratch.file(layout), "--json"});
+    ASSERT_EQ(made.status, 0) << made.err;
+    const Json config = Json::parse(*read_file(scratch.file(layout) + "/config.json"));
+    bool named = false;
+    for (const char* key : {"llm_int8_skip_modules", "modules_to_not_convert", "ignore"}) {
+      const Json list = config["quantization_config"].value(key, Json::array());
+      named = named || std::find(list.begin(), list.end(), "lm_head") != list.end();
+    }
+    EXPECT_TRUE(named) << layout;
+  }
+}
+
+// What bitsandbytes calls double quantization: the codes stay, the scales take 8 bits and a little.
+TEST(CliQuantize, DoubleQuantizationCostsWhatTheReportSays) {
+  const ScratchDir scratch;
+  std::map<std::string, Json> made;
+  for (const std::string layout : {"bnb_nf4", "bnb_nf4_double"}) {
+    const Output output = quench({"quantize", "demo", "--format", "nf4_g64_f32", "--layout", layout,
+                                  "-o", scratch.file(layout), "--json"});
+    ASSERT_EQ(output.status, 0) << output.err;
+    made[layout] = Json::parse(output.out);
+  }
+  for (size_t i = 0; i < made["bnb_nf4"]["roles"].size(); ++i) {
+    const Json& single = made["bnb_nf4"]["roles"][i];
+    const Json& twice = made["bnb_nf4_double"]["roles"][i];
+    if (single["format"] != "nf4_g64_f32") continue;
+    const double before = single["relative_error"];
+    const double after = twice["relative_error"];
+    EXPECT_NE(after, before);
+    EXPECT_NEAR(after, before, 0.01 * before) << single["role"];
+  }
+  // 32 bits of scale for every 64 weights of the layers become 8, and 32 for every 256 of those.
+  const auto bytes = [&](const std::string& layout) {
+    return static_cast<double>(fs::file_size(scratch.file(layout) + "/model.safetensors"));
+  };
+  EXPECT_LT(bytes("bnb_nf4_double"), 0.98 * bytes("bnb_nf4"));
+  // The same loss, from what was written already.
+  const Output converted = quench({"convert", scratch.file("bnb_nf4"), "--to", "bnb_nf4_double",
+                                   "-o", scratch.file("converted")});
+  ASSERT_EQ(converted.status, 0) << converted.err;
+  EXPECT_NE(converted.out.find("nf4_g64_f32        35         0"), std::string::npos)
+      << converted.out;
+}
+
 }  // namespace
 }  // namespace quench

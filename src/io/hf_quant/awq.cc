@@ -161,12 +161,12 @@ bool accepts(const Format& format, int64_t rows, int64_t cols, InputTransform::K
          transform == InputTransform::Kind::kNone;
 }
 
-Result<std::vector<EncodedTensor>> write(const std::string& name, const QuantizedTensor& matrix,
+Result<std::vector<EncodedTensor>> write(const std::string& name, QuantizedTensor& matrix,
                                          const InputTransform&) {
   const int64_t rows = matrix.rows();
   const int64_t cols = matrix.cols();
   const int64_t groups = cols / matrix.format().tile_cols;
-  const ConstPlanes planes = matrix.planes();
+  const ConstPlanes planes = std::as_const(matrix).planes();
   std::vector<std::byte> qweight(static_cast<size_t>(rows * cols / 2));
   std::vector<std::byte> qzeros(static_cast<size_t>(groups * rows / 2));
   std::vector<std::byte> scales(static_cast<size_t>(groups * rows * 2));

@@ -14,6 +14,7 @@
 #include "formats/table.h"
 #include "io/hf_quant/config_parts.h"
 #include "io/hf_quant/integer_parts.h"
+#include "io/hf_quant/nested_scales_parts.h"
 #include "io/message.h"
 #include "io/stored_matrix.h"
 
@@ -183,34 +184,75 @@ Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Js
   return std::make_unique<BitsAndBytesReader>(checkpoint);
 }
 
+// Room for the longest state: 140 bytes of names, two sizes of a matrix, an offset.
+constexpr size_t kNestedStateBytes = 256;
+
 bool accepts_nf4(const Format& format, int64_t rows, int64_t cols, InputTransform::Kind transform) {
   return format.name == "nf4_g64_f32" && format.fits(rows, cols) &&
          transform == InputTransform::Kind::kNone;
 }
 
-Result<std::vector<EncodedTensor>> write_nf4(const std::string& name, const QuantizedTensor& matrix,
-                                             const InputTransform&) {
+EncodedTensor float_tensor(const std::string& name, std::span<const float> values) {
+  const auto bytes = std::as_bytes(values);
+  return EncodedTensor::own({name, Dtype::kF32, {static_cast<int64_t>(values.size())}},
+                            {bytes.begin(), bytes.end()});
+}
+
+// The codes, their table and the state; `nested` names how the scales are quantized, if they are.
+std::vector<EncodedTensor> nf4_tensors(const std::string& weight, const QuantizedTensor& matrix,
+                                       const Json& nested) {
   const int64_t count = matrix.rows() * matrix.cols();
   const ConstPlanes planes = matrix.planes();
   std::vector<std::byte> codes(static_cast<size_t>(count / 2));
   for (size_t i = 0; i < codes.size(); ++i) codes[i] = planes[0][i] >> 4 | planes[0][i] << 4;
-  const Json state = {{"quant_type", "nf4"},
-                      {"blocksize", 64},
-                      {"dtype", "bfloat16"},
-                      {"shape", {matrix.rows(), matrix.cols()}}};
-  const std::string text = state.dump();
+  Json state = {{"quant_type", "nf4"},
+                {"blocksize", 64},
+                {"dtype", "bfloat16"},
+                {"shape", {matrix.rows(), matrix.cols()}}};
+  if (nested.is_object()) state.update(nested);
+  std::string text = state.dump();
+  // As many bytes whatever the numbers are: the file is laid out before they are known.
+  if (nested.is_object()) text.resize(std::max(text.size(), kNestedStateBytes), ' ');
   const auto text_bytes = std::as_bytes(std::span(text));
-  const auto map_bytes = std::as_bytes(std::span(table_format::kNf4));
-  const std::string weight = module_name(name) + ".weight";
   std::vector<EncodedTensor> tensors;
   tensors.push_back(EncodedTensor::own({weight, Dtype::kU8, {count / 2, 1}}, std::move(codes)));
-  tensors.push_back(EncodedTensor::view({weight + ".absmax", Dtype::kF32, {count / 64}},
-                                        {planes[1], static_cast<size_t>(count / 64 * 4)}));
-  tensors.push_back(EncodedTensor::own({weight + ".quant_map", Dtype::kF32, {16}},
-                                       {map_bytes.begin(), map_bytes.end()}));
+  tensors.push_back(float_tensor(weight + ".quant_map", table_format::kNf4));
   tensors.push_back(EncodedTensor::own(
       {weight + ".quant_state.bitsandbytes__nf4", Dtype::kU8, {static_cast<int64_t>(text.size())}},
       {text_bytes.begin(), text_bytes.end()}));
+  return tensors;
+}
+
+Result<std::vector<EncodedTensor>> write_nf4(const std::string& name, QuantizedTensor& matrix,
+                                             const InputTransform&) {
+  const int64_t scales = matrix.rows() * matrix.cols() / 64;
+  const std::string weight = module_name(name) + ".weight";
+  std::vector<EncodedTensor> tensors = nf4_tensors(weight, matrix, {});
+  tensors.push_back(EncodedTensor::view({weight + ".absmax", Dtype::kF32, {scales}},
+                                        {matrix.planes()[1], static_cast<size_t>(scales * 4)}));
+  return tensors;
+}
+
+// The codes stay those of the scales as they were, as in the library.
+Result<std::vector<EncodedTensor>> write_nf4_double(const std::string& name,
+                                                    QuantizedTensor& matrix,
+                                                    const InputTransform&) {
+  std::vector<float> scales(static_cast<size_t>(matrix.rows() * matrix.cols() / 64));
+  std::byte* const stored = matrix.planes()[1];
+  std::memcpy(scales.data(), stored, scales.size() * sizeof(float));
+  const NestedScales nested = nest_scales(scales);
+  const auto count = static_cast<int64_t>(scales.size());
+  for (int64_t i = 0; i < count; ++i) store<float>(stored + 4 * i, nested.scale(i));
+  const std::string weight = module_name(name) + ".weight";
+  std::vector<EncodedTensor> tensors = nf4_tensors(weight, matrix,
+                                                   {{"nested_blocksize", NestedScales::kBlock},
+                                                    {"nested_dtype", "float32"},
+                                                    {"nested_offset", nested.offset}});
+  const auto indices = std::as_bytes(std::span(nested.indices));
+  tensors.push_back(EncodedTensor::own({weight + ".absmax", Dtype::kU8, {count}},
+                                       {indices.begin(), indices.end()}));
+  tensors.push_back(float_tensor(weight + ".nested_absmax", nested.absmax));
+  tensors.push_back(float_tensor(weight + ".nested_quant_map", nested_levels()));
   return tensors;
 }
 
@@ -229,8 +271,7 @@ float scb_of(float scale) {
   return middle;
 }
 
-Result<std::vector<EncodedTensor>> write_int8(const std::string& name,
-                                              const QuantizedTensor& matrix,
+Result<std::vector<EncodedTensor>> write_int8(const std::string& name, QuantizedTensor& matrix,
                                               const InputTransform&) {
   const int64_t rows = matrix.rows();
   const std::string stem = module_name(name);
@@ -245,7 +286,7 @@ Result<std::vector<EncodedTensor>> write_int8(const std::string& name,
 }
 
 // The head is plain whatever the list says, unless the list is not the library's own.
-Result<Json> config(std::span<const WrittenMatrix> matrices, bool four_bits) {
+Result<Json> config(std::span<const WrittenMatrix> matrices, bool four_bits, bool nested = false) {
   QUENCH_TRY_VOID(refuse_embedding(matrices, "bitsandbytes"));
   Json result = {{"quant_method", "bitsandbytes"},
                  {"load_in_4bit", four_bits},
@@ -254,19 +295,24 @@ Result<Json> config(std::span<const WrittenMatrix> matrices, bool four_bits) {
                  {"llm_int8_skip_modules", plain_modules(matrices)}};
   if (four_bits) {
     result["bnb_4bit_quant_type"] = "nf4";
-    result["bnb_4bit_use_double_quant"] = false;
+    result["bnb_4bit_use_double_quant"] = nested;
     result["bnb_4bit_compute_dtype"] = "bfloat16";
     result["bnb_4bit_quant_storage"] = "uint8";
   }
   return result;
 }
 Result<Json> config_nf4(std::span<const WrittenMatrix> matrices) { return config(matrices, true); }
+Result<Json> config_nf4_double(std::span<const WrittenMatrix> matrices) {
+  return config(matrices, true, true);
+}
 Result<Json> config_int8(std::span<const WrittenMatrix> matrices) {
   return config(matrices, false);
 }
 
 constexpr QuantWriter kWriters[] = {
     {"bnb_nf4", "bitsandbytes NF4, scales in f32", accepts_nf4, write_nf4, config_nf4},
+    {"bnb_nf4_double", "bitsandbytes NF4 with double quantization: scales in 8 bits", accepts_nf4,
+     write_nf4_double, config_nf4_double, true},
     {"bnb_int8", "bitsandbytes LLM.int8; scales exact to the last bit but one", accepts_int8,
      write_int8, config_int8}};
 

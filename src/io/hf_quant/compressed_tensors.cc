@@ -223,7 +223,7 @@ bool accepts(const Format& format, int64_t rows, int64_t cols, InputTransform::K
   return integer_group(format) > 0 && (format.bits == 4 || format.bits == 8);
 }
 
-Result<std::vector<EncodedTensor>> write(const std::string& name, const QuantizedTensor& matrix,
+Result<std::vector<EncodedTensor>> write(const std::string& name, QuantizedTensor& matrix,
                                          const InputTransform&) {
   const Format& format = matrix.format();
   const std::string stem = module_name(name);
@@ -231,7 +231,7 @@ Result<std::vector<EncodedTensor>> write(const std::string& name, const Quantize
   const int64_t rows = matrix.rows();
   const int64_t cols = matrix.cols();
   const int64_t groups = cols / format.tile_width(cols);
-  const ConstPlanes planes = matrix.planes();
+  const ConstPlanes planes = std::as_const(matrix).planes();
   const auto plane = [&](int p) {
     return std::span(planes[static_cast<size_t>(p)],
                      static_cast<size_t>(format.plane_bytes(p, rows, cols)));

@@ -20,6 +20,9 @@ bool is_plain(const Format& format) {
   return format.name == "f32" || format.name == "f16" || format.name == "bf16";
 }
 
+// In all of Qwen's families.
+constexpr const char* kHeadModule = "lm_head";
+
 bool is_embedding(const std::string& matrix) {
   const std::string module = module_name(matrix);
   return module.ends_with("embed_tokens") || module.ends_with("wte");
@@ -68,10 +71,13 @@ Json most_common(std::span<const WrittenMatrix> matrices,
 
 Json plain_modules(std::span<const WrittenMatrix> matrices) {
   Json names = Json::array();
+  bool has_head = false;
   for (const WrittenMatrix& matrix : matrices) {
+    has_head = has_head || module_name(matrix.name) == kHeadModule;
     if (is_plain(*matrix.format) && !is_embedding(matrix.name))
       names.push_back(module_name(matrix.name));
   }
+  if (!has_head) names.emplace_back(kHeadModule);
   return names;
 }
 

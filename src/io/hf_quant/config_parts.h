@@ -26,7 +26,8 @@ Result<void> require_one_format(std::span<const WrittenMatrix> matrices, const c
 // The setting of the largest number of quantized matrices; null without any.
 Json most_common(std::span<const WrittenMatrix> matrices,
                  const std::function<Json(const WrittenMatrix&)>& setting);
-// Modules of the plain matrices but the embedding, which no layout expects to be quantized.
+// Modules of the plain matrices but the embedding, which no layout expects to be quantized. A head
+// that is tied to the embedding is a linear module to the libraries, and plain.
 Json plain_modules(std::span<const WrittenMatrix> matrices);
 std::string escape_regex(const std::string& text);
 

@@ -58,7 +58,7 @@ bool accepts(const Format& format, int64_t rows, int64_t cols, InputTransform::K
          transform == InputTransform::Kind::kNone;
 }
 
-Result<std::vector<EncodedTensor>> write(const std::string& name, const QuantizedTensor& matrix,
+Result<std::vector<EncodedTensor>> write(const std::string& name, QuantizedTensor& matrix,
                                          const InputTransform&) {
   return write_float8(module_name(name), "weight_scale_inv", matrix);
 }

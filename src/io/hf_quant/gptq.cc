@@ -190,7 +190,7 @@ bool accepts(const Format& format, int64_t rows, int64_t cols, InputTransform::K
 }
 
 template <bool kVersion1>
-Result<std::vector<EncodedTensor>> write(const std::string& name, const QuantizedTensor& matrix,
+Result<std::vector<EncodedTensor>> write(const std::string& name, QuantizedTensor& matrix,
                                          const InputTransform& transform) {
   const Format& format = matrix.format();
   const int64_t rows = matrix.rows();
@@ -198,7 +198,7 @@ Result<std::vector<EncodedTensor>> write(const std::string& name, const Quantize
   const int64_t groups = cols / format.tile_cols;
   const int bits = format.bits;
   const std::string stem = module_name(name);
-  const ConstPlanes planes = matrix.planes();
+  const ConstPlanes planes = std::as_const(matrix).planes();
 
   std::vector<std::byte> qweight(static_cast<size_t>(rows * cols * bits / 8));
   std::vector<std::byte> line(static_cast<size_t>(cols * bits / 8));

@@ -120,7 +120,7 @@ bool accepts(const Format& format, int64_t rows, int64_t cols, InputTransform::K
   return format.fits(rows, cols);
 }
 
-Result<std::vector<EncodedTensor>> write(const std::string& name, const QuantizedTensor& matrix,
+Result<std::vector<EncodedTensor>> write(const std::string& name, QuantizedTensor& matrix,
                                          const InputTransform& transform) {
   const Format& format = matrix.format();
   const std::string stem = name + "." + format.name + ".";
