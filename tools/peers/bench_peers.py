@@ -104,7 +104,8 @@ def measure_format(args, name, layers, form, ggufs):
         row["peer"] = {kind: summary(rates[peer][kind]) for kind in KINDS}
         row["peer_settings"], row["peer_trials"] = tuned[peer]
         row["peer_file_bytes"] = gguf.stat().st_size
-        row["read_bytes_per_token"] = quench.get("read_bytes_per_token") if quench else None
+        # Of each depth; it has one.
+        row["read_bytes_per_token"] = round(quench["read_bytes_per_token"][0]) if quench else None
         row["ceilings"] = quench.get("ceilings") if quench else None
         rows.append(row)
     return rows
