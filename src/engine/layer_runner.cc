@@ -85,7 +85,7 @@ Result<void> LayerRunner::add_text(std::span<const int32_t> ids) {
   return {};
 }
 
-void LayerRunner::finish_texts() { model_ = Model{}; }
+void LayerRunner::unload() { model_ = Model{}; }
 
 void LayerRunner::forward(int64_t num_tokens, const Observer* observer,
                           const std::function<void(const ForwardContext&)>& body) {

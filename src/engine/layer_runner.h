@@ -24,8 +24,8 @@ class LayerRunner {
 
   // The embeddings of a text: [ids.size(), hidden_size], appended to the texts.
   Result<void> add_text(std::span<const int32_t> ids);
-  // No text will follow; frees the embedding.
-  void finish_texts();
+  // Frees the weights in memory: the embedding, when no text will follow, or a layer.
+  void unload();
 
   // Loads a layer in place of the one before it.
   Result<void> load(int64_t layer);

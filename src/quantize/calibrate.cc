@@ -16,6 +16,8 @@ constexpr int64_t kWindow = 1024;
 constexpr int64_t kMinWindow = 16;
 // Rows that are multiplied at once: enough that adding the products up costs little beside them.
 constexpr int64_t kReduceRows = 4096;
+// But fewer of the widest inputs, which would take half a gigabyte, twice.
+constexpr int64_t kReduceNumbers = int64_t{1} << 26;
 // What the layers run in: integers of 8 bits, twice as fast as bf16. They move a model's
 // predictions by some 1e-4 nats per token, and what its inputs look like on average by less than
 // another thousand tokens do.
@@ -83,7 +85,7 @@ Result<std::unique_ptr<Calibration>> Calibration::open(const QuantizeOptions& op
       }
     }
   }
-  calibration->runner_->finish_texts();
+  calibration->runner_->unload();
   return calibration;
 }
 
@@ -118,6 +120,7 @@ Result<void> Calibration::collect(int64_t layer) {
   const Observer observer = [&](const char* name, int64_t, const float* data, int64_t rows,
                                 int64_t cols) { observe(name, data, rows, cols); };
   run_layer(&observer);
+  runner_->unload();
   finish_sums();
   return {};
 }
@@ -158,8 +161,7 @@ void Calibration::finish_sums() {
       for (float& sum : *sums) sum *= factor;
     }
     if (stats.second_moment.empty()) continue;
-    const auto cols = static_cast<int64_t>(stats.mean_square.size());
-    finish_second_moment(*model_->device, factor, cols, stats.second_moment);
+    scale_second_moment(*model_->device, factor, stats.second_moment);
   }
 }
 
@@ -169,7 +171,7 @@ void Calibration::reduce(int64_t min_rows) {
     InputStats& stats = stats_[input];
     const auto cols = static_cast<int64_t>(stats.mean_square.size());
     const int64_t count = static_cast<int64_t>(rows.size()) / cols;
-    if (count < min_rows) continue;
+    if (count < std::min(min_rows, std::max(kWindow, kReduceNumbers / cols))) continue;
     model_->device->run([&](const OpContext& context) {
       const Range range = worker_range(context.worker, cols, 16);
       for (int64_t r = 0; r < count; ++r) {
@@ -182,8 +184,8 @@ void Calibration::reduce(int64_t min_rows) {
       }
     });
     if (needs_ == Needs::kSecondMoment) {
-      stats.second_moment.resize(static_cast<size_t>(cols * cols));
-      add_second_moment(*model_->device, rows.data(), count, cols, stats.second_moment);
+      if (stats.second_moment.empty()) stats.second_moment = SymmetricMatrix(cols);
+      add_second_moment(*model_->device, rows.data(), count, stats.second_moment);
     }
     rows.clear();
   }

@@ -16,15 +16,15 @@ constexpr int64_t kNarrow = 64;
 constexpr int64_t kPanel = 512;
 // A task of an update: what of the matrix stays in the second-level cache beside its factors.
 constexpr int64_t kUpdateRows = 128;
-constexpr int64_t kUpdateCols = 256;
+constexpr int64_t kUpdateCols = SymmetricMatrix::kBand;
 
 // From the last column to the first, a panel at a time: with A = U D U^T, the last columns of U and
 // D come from the last columns of A, and what they explain of the rest is subtracted from it. It is
 // the Cholesky factorization (Golub and Van Loan, 4.2) of the matrix read backwards.
 class UduFactors {
  public:
-  UduFactors(Device& device, std::span<float> matrix, int64_t n, std::span<float> d)
-      : device_(device), matrix_(matrix.data()), n_(n), d_(d.data()) {}
+  UduFactors(Device& device, SymmetricMatrix& matrix, std::span<float> d)
+      : device_(device), matrix_(matrix), n_(matrix.n()), d_(d.data()) {}
 
   bool run() {
     for (int64_t end = n_; end > 0;) {
@@ -42,7 +42,7 @@ class UduFactors {
   }
 
  private:
-  float& at(int64_t i, int64_t j) { return matrix_[i * n_ + j]; }
+  float& at(int64_t i, int64_t j) { return matrix_.row(i)[j]; }
 
   // Columns [begin, end), at most kNarrow, from which all on their right is subtracted already.
   bool factor_columns(int64_t begin, int64_t end) {
@@ -134,7 +134,7 @@ class UduFactors {
   }
 
   Device& device_;
-  float* matrix_;  // [n, n]
+  SymmetricMatrix& matrix_;
   int64_t n_;
   float* d_;  // [n]
 };
@@ -173,8 +173,8 @@ void PackedMatrix::multiply(const OpContext& context, const float* x, int64_t m,
   weight_.kernel->run(context, {x, weights, &y, 1, m, m, nullptr, nullptr});
 }
 
-bool factor_udu(Device& device, std::span<float> matrix, int64_t n, std::span<float> d) {
-  return UduFactors(device, matrix, n, d).run();
+bool factor_udu(Device& device, SymmetricMatrix& matrix, std::span<float> d) {
+  return UduFactors(device, matrix, d).run();
 }
 
 }  // namespace quench

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "devices/device.h"
+#include "quantize/symmetric_parts.h"
 
 namespace quench {
 
@@ -54,10 +55,9 @@ void run_tasks(Device& device, int64_t num_tasks, MakeTask make_task) {
   });
 }
 
-// The upper triangular U with ones on its diagonal and the diagonal d > 0 such that the symmetric
-// matrix is U diag(d) U^T; only its upper triangle is read. `matrix` [n, n] is overwritten by U
-// (below the diagonal: undefined). False when the matrix is not positive definite (it is then
-// spoilt).
-bool factor_udu(Device& device, std::span<float> matrix, int64_t n, std::span<float> d);
+// The upper triangular U with ones on its diagonal and the diagonal d > 0, [n], such that the
+// matrix is U diag(d) U^T. The matrix is overwritten by U. False when it is not positive definite
+// (it is then spoilt).
+bool factor_udu(Device& device, SymmetricMatrix& matrix, std::span<float> d);
 
 }  // namespace quench

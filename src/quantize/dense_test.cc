@@ -19,11 +19,36 @@ std::vector<float> random_values(uint64_t seed, int64_t count) {
   return values;
 }
 
-std::vector<float> second_moment(Device& device, const std::vector<float>& x, int64_t cols) {
-  std::vector<float> moment(static_cast<size_t>(cols * cols));
-  add_second_moment(device, x.data(), static_cast<int64_t>(x.size()) / cols, cols, moment);
-  finish_second_moment(device, 1.0f, cols, moment);
+std::vector<float> square_of(const SymmetricMatrix& matrix) {
+  const int64_t n = matrix.n();
+  std::vector<float> square;
+  for (int64_t i = 0; i < n * n; ++i) square.push_back(matrix.at(i / n, i % n));
+  return square;
+}
+
+SymmetricMatrix second_moment(Device& device, const std::vector<float>& x, int64_t cols) {
+  SymmetricMatrix moment(cols);
+  add_second_moment(device, x.data(), static_cast<int64_t>(x.size()) / cols, moment);
+  scale_second_moment(device, 1.0f, moment);
   return moment;
+}
+
+// Sizes around the height of a band: every element has its place, and no two the same.
+TEST(SymmetricMatrix, HoldsEveryPairOnce) {
+  for (const int64_t n : {1, 2, 255, 256, 257, 512, 700}) {
+    SymmetricMatrix matrix(n);
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = SymmetricMatrix::first_column(i); j < n; ++j) {
+        ASSERT_EQ(matrix.row(i)[j], 0.0f) << n << ": " << i << ", " << j;
+        matrix.row(i)[j] = static_cast<float>(i * n + j + 1);
+      }
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        ASSERT_EQ(matrix.at(i, j), static_cast<float>(std::min(i, j) * n + std::max(i, j) + 1));
+      }
+    }
+  }
 }
 
 double dot_of_columns(const std::vector<float>& x, int64_t cols, int64_t i, int64_t j) {
@@ -48,15 +73,14 @@ TEST(SecondMoment, OfWhatEightBitsHoldIsExact) {
           scale * (r % 128 == 0 ? 127.0f : static_cast<float>(level) - 125.0f);
     }
   }
-  std::vector<float> moment(static_cast<size_t>(cols * cols), 1.0f);
-  add_second_moment(**device, x.data(), rows, cols, moment);
-  finish_second_moment(**device, 0.5f, cols, moment);
+  SymmetricMatrix moment(cols);
+  for (int64_t i = 0; i < cols; ++i) std::fill(moment.row(i) + i, moment.row(i) + cols, 1.0f);
+  add_second_moment(**device, x.data(), rows, moment);
+  scale_second_moment(**device, 0.5f, moment);
   for (int64_t i = 0; i < cols; i += 13) {
     for (int64_t j = 0; j < cols; j += 7) {
       const double wanted = 0.5 + 0.5 * dot_of_columns(x, cols, i, j);
-      ASSERT_NEAR(moment[static_cast<size_t>(i * cols + j)], wanted,
-                  1e-6 * std::fabs(wanted) + 1e-6)
-          << i << ", " << j;
+      ASSERT_NEAR(moment.at(i, j), wanted, 1e-6 * std::fabs(wanted) + 1e-6) << i << ", " << j;
     }
   }
 }
@@ -69,16 +93,13 @@ TEST(SecondMoment, OfAnyInputsIsNear) {
   const int64_t cols = 96;
   std::vector<float> x = random_values(1, 2048 * cols);
   for (float& value : x) value = value / (1.02f - std::fabs(value));
-  const std::vector<float> moment = second_moment(**device, x, cols);
+  const SymmetricMatrix moment = second_moment(**device, x, cols);
   for (int64_t i = 0; i < cols; ++i) {
     const double own = dot_of_columns(x, cols, i, i);
-    EXPECT_NEAR(moment[static_cast<size_t>(i * cols + i)], own, 2e-3 * own);
+    EXPECT_NEAR(moment.at(i, i), own, 2e-3 * own);
     for (int64_t j = 0; j < i; ++j) {
       const double size = std::sqrt(own * dot_of_columns(x, cols, j, j));
-      EXPECT_NEAR(moment[static_cast<size_t>(i * cols + j)], dot_of_columns(x, cols, i, j),
-                  2e-3 * size);
-      EXPECT_EQ(moment[static_cast<size_t>(i * cols + j)],
-                moment[static_cast<size_t>(j * cols + i)]);
+      EXPECT_NEAR(moment.at(i, j), dot_of_columns(x, cols, i, j), 2e-3 * size);
     }
   }
 }
@@ -90,9 +111,9 @@ TEST(SecondMoment, OfWhatIsNotFiniteIsNotFinite) {
   for (const float bad : {std::numeric_limits<float>::infinity(), std::nanf(""), 1e30f}) {
     std::vector<float> x = random_values(6, 200 * cols);
     x[150 * cols + 7] = bad;
-    const std::vector<float> moment = second_moment(**device, x, cols);
-    EXPECT_FALSE(std::isfinite(moment[7 * cols + 7])) << bad;
-    EXPECT_TRUE(std::isfinite(moment[6 * cols + 6])) << bad;
+    const SymmetricMatrix moment = second_moment(**device, x, cols);
+    EXPECT_FALSE(std::isfinite(moment.at(7, 7))) << bad;
+    EXPECT_TRUE(std::isfinite(moment.at(6, 6))) << bad;
   }
 }
 
@@ -110,7 +131,7 @@ TEST(SecondMoment, HasTheSameBitsByAnyTeamAndIntegerKernel) {
       options.num_threads = threads;
       const auto device = open_device("cpu", options);
       ASSERT_TRUE(device);
-      const std::vector<float> moment = second_moment(**device, x, cols);
+      const std::vector<float> moment = square_of(second_moment(**device, x, cols));
       if (wanted.empty()) wanted = moment;
       EXPECT_TRUE(moment == wanted) << level << ", " << threads << " threads";
     }
@@ -125,24 +146,24 @@ TEST(Dense, FactorsAPositiveMatrix) {
   const int64_t n = 1100;
   std::vector<float> x = random_values(2, 256 * n);
   for (size_t i = 40; i < x.size(); i += static_cast<size_t>(n)) x[i] = 0.0f;
-  std::vector<float> matrix = second_moment(**device, x, n);
-  for (int64_t i = 0; i < n; ++i) matrix[static_cast<size_t>(i * n + i)] += 1.0f;
-  std::vector<float> u = matrix;
+  SymmetricMatrix matrix = second_moment(**device, x, n);
+  for (int64_t i = 0; i < n; ++i) matrix.row(i)[i] += 1.0f;
+  SymmetricMatrix u = matrix;
   std::vector<float> d(static_cast<size_t>(n));
-  ASSERT_TRUE(factor_udu(**device, u, n, d));
+  ASSERT_TRUE(factor_udu(**device, u, d));
   for (int64_t i = 0; i < n; i += 7) {
     for (int64_t j = i; j < n; j += 5) {
       double sum = 0.0;
       for (int64_t p = j; p < n; ++p) {
-        const double a = p == i ? 1.0 : u[static_cast<size_t>(i * n + p)];
-        const double b = p == j ? 1.0 : u[static_cast<size_t>(j * n + p)];
+        const double a = p == i ? 1.0 : u.at(i, p);
+        const double b = p == j ? 1.0 : u.at(j, p);
         sum += a * b * d[static_cast<size_t>(p)];
       }
-      ASSERT_NEAR(sum, matrix[static_cast<size_t>(i * n + j)], 1e-3) << i << ", " << j;
+      ASSERT_NEAR(sum, matrix.at(i, j), 1e-3) << i << ", " << j;
     }
   }
-  matrix[0] = -1.0f;
-  EXPECT_FALSE(factor_udu(**device, matrix, n, d));
+  matrix.row(0)[0] = -1.0f;
+  EXPECT_FALSE(factor_udu(**device, matrix, d));
 }
 
 // The search never does worse than the format's own rounding, and no code is off by more than a

@@ -7,6 +7,27 @@
 #include <numeric>
 
 namespace quench {
+namespace {
+
+// Of [n, n], in place, a pair of tiles at a time.
+void transpose(Device& device, std::vector<float>& square, int64_t n) {
+  constexpr int64_t kTile = 64;
+  device.run([&](const OpContext& context) {
+    const int64_t tiles = (n + kTile - 1) / kTile;
+    // Rows of tiles in turn: they grow shorter.
+    for (int64_t top = context.worker.index; top < tiles; top += context.worker.count) {
+      for (int64_t left = top; left < tiles; ++left) {
+        for (int64_t i = top * kTile; i < std::min(n, (top + 1) * kTile); ++i) {
+          for (int64_t j = std::max(i + 1, left * kTile); j < std::min(n, (left + 1) * kTile); ++j)
+            std::swap(square[static_cast<size_t>(i * n + j)],
+                      square[static_cast<size_t>(j * n + i)]);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
 
 InputStats transformed_stats(const InputStats& stats, const InputTransform& transform,
                              Device& device) {
@@ -27,21 +48,33 @@ InputStats transformed_stats(const InputStats& stats, const InputTransform& tran
   }
   // T M T^t: the transform of every row, and then of every column, which are the rows of the
   // transpose.
-  std::vector<float> moment = stats.second_moment;
-  result.second_moment.resize(moment.size());
-  for (int pass = 0; pass < 2; ++pass) {
+  const auto n = static_cast<int64_t>(cols);
+  std::vector<float> square(cols * cols);
+  const auto transform_rows = [&](bool fills) {
     device.run([&](const OpContext& context) {
-      const Range range = worker_range(context.worker, static_cast<int64_t>(cols));
+      const Range range = worker_range(context.worker, n);
       std::vector<float> row(cols);
-      for (auto r = static_cast<size_t>(range.begin); r < static_cast<size_t>(range.end); ++r) {
-        transform.apply(std::span(moment).subspan(r * cols, cols), row);
-        for (size_t c = 0; c < cols; ++c) result.second_moment[c * cols + r] = row[c];
+      for (int64_t r = range.begin; r < range.end; ++r) {
+        float* const to = square.data() + r * n;
+        if (fills) {
+          for (int64_t c = 0; c < n; ++c)
+            row[static_cast<size_t>(c)] = stats.second_moment.at(r, c);
+        } else {
+          std::copy_n(to, n, row.begin());
+        }
+        transform.apply(row, {to, cols});
       }
     });
-    if (pass == 0) moment.swap(result.second_moment);
-  }
-  for (size_t i = 0; i < cols; ++i) {
-    result.mean_square.push_back(result.second_moment[i * cols + i]);
+  };
+  transform_rows(true);
+  transpose(device, square, n);
+  transform_rows(false);
+  result.second_moment = SymmetricMatrix(n);
+  for (int64_t r = 0; r < n; ++r)
+    std::copy(square.begin() + r * n + r, square.begin() + (r + 1) * n,
+              result.second_moment.row(r) + r);
+  for (int64_t i = 0; i < n; ++i) {
+    result.mean_square.push_back(result.second_moment.at(i, i));
     result.mean_abs.push_back(std::sqrt(result.mean_square.back()));
   }
   return result;

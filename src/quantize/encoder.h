@@ -13,15 +13,16 @@
 #include "devices/device.h"
 #include "formats/format.h"
 #include "formats/input_transform.h"
+#include "quantize/symmetric_parts.h"
 
 namespace quench {
 
 // What calibration saw of the input x of a matrix, over all its tokens.
 struct InputStats {
-  int64_t tokens = 0;                // 0: no token ever came here (an expert that was never chosen)
-  std::vector<float> mean_square;    // [cols] mean of x[i]^2
-  std::vector<float> mean_abs;       // [cols] mean of |x[i]|
-  std::vector<float> second_moment;  // [cols, cols] mean of x[i] x[j]; only where it was asked for
+  int64_t tokens = 0;              // 0: no token ever came here (an expert that was never chosen)
+  std::vector<float> mean_square;  // [cols] mean of x[i]^2
+  std::vector<float> mean_abs;     // [cols] mean of |x[i]|
+  SymmetricMatrix second_moment;   // [cols, cols] mean of x[i] x[j]; only where it was asked for
 };
 
 // The same of T(x).

@@ -44,18 +44,16 @@ class GptqEncoder : public Encoder {
   }
 
   Result<void> factor(const InputStats& stats, Device& device) {
-    std::vector<float> u;
+    SymmetricMatrix u;
     d_.resize(static_cast<size_t>(cols_));
     double mean = 0.0;
-    for (int64_t i = 0; i < cols_; ++i)
-      mean += stats.second_moment[static_cast<size_t>(i * cols_ + i)];
+    for (int64_t i = 0; i < cols_; ++i) mean += stats.second_moment.at(i, i);
     mean /= static_cast<double>(cols_);
     if (mean <= 0.0) mean = 1.0;
     for (float damping = kDamping;; damping *= 10.0f) {
       u = stats.second_moment;
-      for (int64_t i = 0; i < cols_; ++i)
-        u[static_cast<size_t>(i * cols_ + i)] += damping * static_cast<float>(mean);
-      if (factor_udu(device, u, cols_, d_)) break;
+      for (int64_t i = 0; i < cols_; ++i) u.row(i)[i] += damping * static_cast<float>(mean);
+      if (factor_udu(device, u, d_)) break;
       if (damping >= kMaxDamping) {
         return fail(ErrorCode::kInternal,
                     "The second moment of {} inputs is not positive definite, even with {} of its "
@@ -82,15 +80,14 @@ class GptqEncoder : public Encoder {
   double feedback_s() const override { return static_cast<double>(feedback_ns_.load()) * 1e-9; }
 
  private:
-  void pack_panel(const Device& device, const std::vector<float>& u, int64_t p) {
+  void pack_panel(const Device& device, const SymmetricMatrix& u, int64_t p) {
     const int64_t begin = p * panel_;
     const int64_t width = std::min(panel_, cols_ - begin);
     std::vector<float>& inside = inside_[static_cast<size_t>(p)];
     inside.resize(static_cast<size_t>(width * width));
     for (int64_t i = 0; i < width; ++i) {
       for (int64_t j = i + 1; j < width; ++j) {
-        inside[static_cast<size_t>(i * width + j)] =
-            u[static_cast<size_t>((begin + i) * cols_ + begin + j)];
+        inside[static_cast<size_t>(i * width + j)] = u.row(begin + i)[begin + j];
       }
     }
     for (int64_t first = 0; first < begin; first += kErrorCols) {
@@ -99,8 +96,7 @@ class GptqEncoder : public Encoder {
       std::vector<float> before(static_cast<size_t>(width * depth));
       for (int64_t i = first; i < last; ++i) {
         for (int64_t j = 0; j < width; ++j)
-          before[static_cast<size_t>(j * depth + i - first)] =
-              u[static_cast<size_t>(i * cols_ + begin + j)];
+          before[static_cast<size_t>(j * depth + i - first)] = u.row(i)[begin + j];
       }
       before_[static_cast<size_t>(p)].emplace_back(device, "bf16", before.data(), width, depth,
                                                    depth);

@@ -118,7 +118,14 @@ class LayerScaler {
     QUENCH_TRY(const std::vector<Sample> samples, draw_samples(quantized));
     const auto cols = static_cast<int64_t>(stats->mean_abs.size());
     Device& device = *job_.model->device;
-    const PackedMatrix moment(device, "f32", stats->second_moment.data(), cols, cols, cols);
+    std::vector<float> square(static_cast<size_t>(cols * cols));
+    run_tasks(device, cols, [&] {
+      return [&](int64_t i) {
+        for (int64_t j = 0; j < cols; ++j)
+          square[static_cast<size_t>(i * cols + j)] = stats->second_moment.at(i, j);
+      };
+    });
+    const PackedMatrix moment(device, "f32", square.data(), cols, cols, cols);
     std::vector<float> best;
     double least = std::numeric_limits<double>::infinity();
     for (int power = 0; power < kPowers; ++power) {
@@ -224,8 +231,9 @@ InputStats scaled_stats(const InputStats& stats, const std::vector<float>& scale
   for (size_t i = 0; i < cols; ++i) {
     result.mean_square[i] /= scale[i] * scale[i];
     result.mean_abs[i] /= scale[i];
-    for (size_t j = 0; j < cols && !result.second_moment.empty(); ++j)
-      result.second_moment[i * cols + j] /= scale[i] * scale[j];
+    if (result.second_moment.empty()) continue;
+    float* const row = result.second_moment.row(static_cast<int64_t>(i));
+    for (size_t j = i; j < cols; ++j) row[j] /= scale[i] * scale[j];
   }
   return result;
 }

@@ -20,7 +20,7 @@ constexpr float kSmallest = 1e-25f;  // of a group's largest magnitude, above wh
 // A block of columns is packed as a matrix. A task multiplies rows of X^T, whose codes (0.5 MB for
 // 4096 tokens) stay in the second-level cache, with the blocks of some columns, which are in the
 // third-level cache while all tasks of those columns use them.
-constexpr int64_t kBlockCols = 256;
+constexpr int64_t kBlockCols = SymmetricMatrix::kBand;
 constexpr int64_t kTaskBlocks = 8;
 constexpr int64_t kTaskRows = 128;
 
@@ -122,8 +122,8 @@ class RoundedColumns {
 
 }  // namespace
 
-void add_second_moment(Device& device, const float* x, int64_t rows, int64_t cols,
-                       std::span<float> moment) {
+void add_second_moment(Device& device, const float* x, int64_t rows, SymmetricMatrix& moment) {
+  const int64_t cols = moment.n();
   const RoundedColumns columns(device, x, rows, cols);
   const auto num_blocks = static_cast<int64_t>(columns.blocks().size());
   struct Task {
@@ -162,7 +162,7 @@ void add_second_moment(Device& device, const float* x, int64_t rows, int64_t col
         for (int64_t w = 0; w < num_weights; ++w) {
           const int64_t n = weights[w]->n;
           const float* from = y[w] + r * n;
-          float* to = moment.data() + (row + r) * cols + column[w];
+          float* to = moment.row(row + r) + column[w];
           for (int64_t i = 0; i < n; ++i) to[i] += from[i];
         }
       }
@@ -170,27 +170,11 @@ void add_second_moment(Device& device, const float* x, int64_t rows, int64_t col
   });
 }
 
-// A tile at a time through a buffer: rows of a wide matrix fall into few lines of a cache.
-void finish_second_moment(Device& device, float factor, int64_t cols, std::span<float> moment) {
-  constexpr int64_t kTile = 64;
-  run_tasks(device, ceil_div(cols, kTile), [&] {
-    return [&, tile = std::vector<float>(kTile * kTile)](int64_t task) mutable {
-      const int64_t top = task * kTile;
-      const int64_t height = std::min(kTile, cols - top);
-      for (int64_t left = top; left < cols; left += kTile) {
-        const int64_t width = std::min(kTile, cols - left);
-        for (int64_t i = 0; i < height; ++i) {
-          float* above = moment.data() + (top + i) * cols + left;
-          for (int64_t j = 0; j < width; ++j) {
-            if (top + i <= left + j) above[j] *= factor;
-            tile[static_cast<size_t>(j * kTile + i)] = above[j];
-          }
-        }
-        for (int64_t j = 0; j < width; ++j) {
-          const int64_t count = std::min(height, left + j - top);  // those above the diagonal
-          std::copy_n(tile.data() + j * kTile, count, moment.data() + (left + j) * cols + top);
-        }
-      }
+void scale_second_moment(Device& device, float factor, SymmetricMatrix& moment) {
+  run_tasks(device, moment.n(), [&] {
+    return [&](int64_t i) {
+      float* const row = moment.row(i);
+      for (int64_t j = i; j < moment.n(); ++j) row[j] *= factor;
     };
   });
 }

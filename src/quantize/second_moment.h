@@ -15,18 +15,15 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "devices/device.h"
+#include "quantize/symmetric_parts.h"
 
 namespace quench {
 
-// moment [cols, cols] += X^T X for X [rows, cols], above and on the diagonal; what is below it is
-// spoilt.
-void add_second_moment(Device& device, const float* x, int64_t rows, int64_t cols,
-                       std::span<float> moment);
+// moment += X^T X for X [rows, moment.n()].
+void add_second_moment(Device& device, const float* x, int64_t rows, SymmetricMatrix& moment);
 
-// moment * factor, with what is below the diagonal made what is above it.
-void finish_second_moment(Device& device, float factor, int64_t cols, std::span<float> moment);
+void scale_second_moment(Device& device, float factor, SymmetricMatrix& moment);
 
 }  // namespace quench
