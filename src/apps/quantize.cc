@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "measure/allocate_bits.h"
 #include "measure/make_chosen.h"
+#include "quantize/estimate_parts.h"
 #include "quantize/fit.h"
 
 namespace quench {
@@ -35,6 +36,12 @@ struct QuantizeFlags {
   bool dry_run = false;
   bool json = false;
 };
+
+std::string duration_text(double seconds) {
+  if (seconds < 100.0) return fmt::format("{:.0f} s", std::max(seconds, 1.0));
+  if (seconds < 100.0 * 60.0) return fmt::format("{:.0f} min", seconds / 60.0);
+  return fmt::format("{:.1f} h", seconds / 3600.0);
+}
 
 std::string size_text(int64_t bytes) {
   return bytes < 10'000'000'000 ? fmt::format("{:.2f} MB", static_cast<double>(bytes) * 1e-6)
@@ -137,6 +144,31 @@ Result<std::optional<ChoiceRule>> choice_rule(const QuantizeFlags& flags) {
   return choice_rule_of(session);
 }
 
+Result<void> show_plan(const QuantizeFlags& flags, const QuantizeJob& job) {
+  const std::vector<QuantizedRole> roles = planned_roles(job);
+  QUENCH_TRY(const QuantizeEstimate estimate, estimate_quantize(flags.options, job));
+  if (flags.json) {
+    Json json = plan_json(job, roles);
+    json["estimate"] = {{"calibration_tokens", estimate.calibration_tokens},
+                        {"peak_bytes", estimate.peak_bytes},
+                        {"seconds", estimate.seconds}};
+    std::printf("%s\n", json.dump(1).c_str());
+    return {};
+  }
+  print_plan(job, roles, false);
+  std::printf("It will take %s of memory at most and about %s%s.\n",
+              size_text(estimate.peak_bytes).c_str(), duration_text(estimate.seconds).c_str(),
+              estimate.calibration_tokens == 0
+                  ? ""
+                  : fmt::format(", on {} tokens of text", estimate.calibration_tokens).c_str());
+  QUENCH_TRY(const auto rule, choice_rule(flags));
+  if (rule) {
+    std::printf("The format is chosen by measurement, of %s; this is the plan without it.\n",
+                fmt::format("{}", fmt::join(rule->formats, ", ")).c_str());
+  }
+  return {};
+}
+
 Result<void> run_quantize(QuantizeFlags flags) {
   QuantizeOptions& options = flags.options;
   const int given = (flags.profile.empty() ? 0 : 1) + (flags.format.empty() ? 0 : 1) +
@@ -167,20 +199,7 @@ Result<void> run_quantize(QuantizeFlags flags) {
                 "Where shall the model be written? Give -o DIR, or --dry-run for the plan alone.");
   }
   QUENCH_TRY(QuantizeJob job, plan_quantize(options));
-  if (flags.dry_run) {
-    const std::vector<QuantizedRole> roles = planned_roles(job);
-    if (flags.json) {
-      std::printf("%s\n", plan_json(job, roles).dump(1).c_str());
-    } else {
-      print_plan(job, roles, false);
-      QUENCH_TRY(const auto rule, choice_rule(flags));
-      if (rule) {
-        std::printf("The format is chosen by measurement, of %s; this is the plan without it.\n",
-                    fmt::format("{}", fmt::join(rule->formats, ", ")).c_str());
-      }
-    }
-    return {};
-  }
+  if (flags.dry_run) return show_plan(flags, job);
   install_interrupt_flag();
   options.stop = &interrupt_flag();
   ProgressLine line;

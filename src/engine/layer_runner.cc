@@ -32,22 +32,27 @@ Plan part_of(const Plan& whole, int64_t layer) {
 LayerRunner::LayerRunner(Plan plan, const WeightSource& source, Device& device)
     : plan_(std::move(plan)), source_(source), device_(device) {}
 
-Result<std::unique_ptr<LayerRunner>> LayerRunner::create(const Family& family,
-                                                         const ModelConfig& config,
-                                                         const WeightSource& source, Device& device,
-                                                         int64_t max_tokens,
-                                                         const std::string& format) {
+Result<Plan> LayerRunner::plan(const Family& family, const ModelConfig& config,
+                               const WeightSource& source, Device& device, int64_t max_tokens,
+                               const std::string& format) {
   PlanGoal goal;
   QUENCH_TRY(goal.recipe, recipe_for_format(format));
   goal.kv_type = KvType::kF32;
   goal.max_seq_len = max_tokens;
   goal.max_step_tokens = max_tokens;
   goal.max_logit_rows = 1;
-  QUENCH_TRY(Plan plan,
-             make_plan(
-                 family, config, [&](const TensorSpec& spec) { return stored_in(source, spec); },
-                 device, goal));
-  std::unique_ptr<LayerRunner> runner(new LayerRunner(std::move(plan), source, device));
+  return make_plan(
+      family, config, [&](const TensorSpec& spec) { return stored_in(source, spec); }, device,
+      goal);
+}
+
+Result<std::unique_ptr<LayerRunner>> LayerRunner::create(const Family& family,
+                                                         const ModelConfig& config,
+                                                         const WeightSource& source, Device& device,
+                                                         int64_t max_tokens,
+                                                         const std::string& format) {
+  QUENCH_TRY(Plan whole, plan(family, config, source, device, max_tokens, format));
+  std::unique_ptr<LayerRunner> runner(new LayerRunner(std::move(whole), source, device));
   // One layer's pages serve all: no text is continued.
   QUENCH_TRY(runner->kv_buffer_,
              device.allocate(runner->plan_.kv_page_bytes * runner->plan_.num_pages));

@@ -15,6 +15,10 @@ namespace quench {
 
 class LayerRunner {
  public:
+  // The plan by which create() loads layers, one at a time.
+  static Result<Plan> plan(const Family& family, const ModelConfig& config,
+                           const WeightSource& source, Device& device, int64_t max_tokens,
+                           const std::string& format);
   // Texts are at most max_tokens long. format: of the matrices in memory; "": as stored. `source`
   // and `device` must outlive the runner.
   static Result<std::unique_ptr<LayerRunner>> create(const Family& family,

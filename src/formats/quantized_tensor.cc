@@ -1,5 +1,8 @@
 #include "formats/quantized_tensor.h"
 
+#include <algorithm>
+#include <new>
+
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/float16.h"
@@ -10,7 +13,11 @@ namespace quench {
 QuantizedTensor::QuantizedTensor(const Format& format, int64_t rows, int64_t cols)
     : format_(&format), rows_(rows), cols_(cols) {
   QUENCH_CHECK(format.fits(rows, cols), "{} does not divide [{}, {}]", format.name, rows, cols);
-  storage_ = std::make_unique<std::byte[]>(static_cast<size_t>(format.matrix_bytes(rows, cols)));
+  // Zeros of the kernel, which take no memory until they are written: a layout is asked for with
+  // tensors that nobody fills.
+  const auto bytes = static_cast<size_t>(format.matrix_bytes(rows, cols));
+  storage_.reset(static_cast<std::byte*>(std::calloc(std::max<size_t>(bytes, 1), 1)));
+  if (storage_ == nullptr) throw std::bad_alloc();
   std::byte* next = storage_.get();
   for (size_t p = 0; p < format.planes.size(); ++p) {
     planes_[p] = next;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 
 #include "formats/format.h"
@@ -25,7 +26,10 @@ class QuantizedTensor {
   const Format* format_;
   int64_t rows_;
   int64_t cols_;
-  std::unique_ptr<std::byte[]> storage_;
+  struct Free {
+    void operator()(std::byte* bytes) const { std::free(bytes); }
+  };
+  std::unique_ptr<std::byte, Free> storage_;
   Planes planes_{};
 };
 

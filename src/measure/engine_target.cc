@@ -26,7 +26,7 @@ EngineTarget::EngineTarget(const Session& session, std::unique_ptr<Engine> engin
                            ChatTemplate chat_template, std::vector<int32_t> stop_token_ids)
     : session_(session),
       engine_(std::move(engine)),
-      template_(std::move(chat_template)),
+      template_(chat_template),
       stop_token_ids_(std::move(stop_token_ids)) {}
 
 Result<std::unique_ptr<EngineTarget>> EngineTarget::create(const Session& session) {
@@ -34,8 +34,8 @@ Result<std::unique_ptr<EngineTarget>> EngineTarget::create(const Session& sessio
   QUENCH_TRY(auto engine, session.make_engine(false));
   QUENCH_TRY(ChatTemplate chat_template, load_chat_template(session.files(), ""));
   QUENCH_TRY(auto stop_token_ids, model_stop_tokens(session));
-  return std::unique_ptr<EngineTarget>(new EngineTarget(
-      session, std::move(engine), std::move(chat_template), std::move(stop_token_ids)));
+  return std::unique_ptr<EngineTarget>(
+      new EngineTarget(session, std::move(engine), chat_template, std::move(stop_token_ids)));
 }
 
 Json EngineTarget::describe() const {

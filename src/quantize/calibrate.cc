@@ -23,7 +23,69 @@ constexpr int64_t kReduceNumbers = int64_t{1} << 26;
 // another thousand tokens do.
 constexpr const char* kForwardFormat = "int8_g128";
 
+int64_t window_of(const ModelConfig& config) {
+  return std::min(kWindow, config.max_position_embeddings);
+}
+
+// Rows of an input that wait before they are multiplied.
+int64_t waiting_rows(int64_t cols) {
+  return std::min(kReduceRows, std::max(kWindow, kReduceNumbers / cols));
+}
+
 }  // namespace
+
+Result<EvalTexts> calibration_texts(const QuantizeOptions& options, const ModelFiles& files) {
+  QUENCH_TRY(const Tokenizer tokenizer, load_tokenizer(files));
+  QUENCH_TRY(const ChatTemplate chat_template, load_chat_template(files, ""));
+  std::string path = options.calibration;
+  if (path.empty()) {
+    QUENCH_TRY(path, data_path("texts/calibration"));
+  }
+  QUENCH_TRY(EvalTexts texts, load_eval_texts(path, tokenizer, chat_template));
+  limit_tokens(texts, options.calibration_tokens);
+  return texts;
+}
+
+Result<CalibrationMemory> calibration_memory(const QuantizeJob& job, int64_t num_tokens) {
+  const ModelFiles& files = job.model->files;
+  QUENCH_TRY(const Plan plan,
+             LayerRunner::plan(*files.family, files.config, *job.model->source, *job.model->device,
+                               window_of(files.config), kForwardFormat));
+  std::map<int64_t, int64_t> part_bytes;  // of a layer, or of the embedding
+  for (const PlannedMatrix& matrix : plan.matrices) {
+    if (matrix.role != Role::kHead) part_bytes[matrix.layer] += matrix.bytes;
+  }
+  int64_t largest_part = 0;
+  for (const auto& [layer, bytes] : part_bytes) largest_part = std::max(largest_part, bytes);
+  const int64_t always = num_tokens * files.config.hidden_size * 4 + plan.workspace_bytes +
+                         plan.kv_page_bytes * plan.num_pages;
+  CalibrationMemory most;
+  for (const QuantizeUnit& unit : job.units) {
+    std::map<std::string, int64_t> inputs;  // to its columns
+    for (const QuantizeItem& item : unit.items) {
+      const std::string input = item.is_quantized ? calibration_input(item.spec) : "";
+      if (!input.empty()) inputs[input] = item.spec.cols;
+    }
+    int64_t moments = 0, largest = 0, waiting = 0, rounded = 0;
+    for (const auto& [input, cols] : inputs) {
+      // Experts share the tokens.
+      const bool is_expert = input.starts_with("expert_down_input");
+      const int64_t rows = std::min(num_tokens, waiting_rows(cols) + window_of(files.config)) /
+                           (is_expert ? std::max<int64_t>(1, files.config.moe.num_experts) : 1);
+      waiting += rows * cols * 4;
+      if (job.algorithm->needs != Needs::kSecondMoment) continue;
+      const int64_t bytes = cols * (cols + SymmetricMatrix::kBand) / 2 * 4;
+      moments += bytes;
+      largest = std::max(largest, bytes);
+      rounded = std::max(rounded, rows * cols * 5);  // as f32, and as codes
+    }
+    most.collecting =
+        std::max(most.collecting, always + largest_part + moments + waiting + rounded);
+    most.kept = std::max(most.kept, always + moments);
+    most.largest_moment = std::max(most.largest_moment, largest);
+  }
+  return most;
+}
 
 std::string calibration_input(const TensorSpec& spec) {
   switch (spec.role) {
@@ -61,16 +123,9 @@ Result<std::unique_ptr<Calibration>> Calibration::open(const QuantizeOptions& op
   calibration->needs_ = job.algorithm->needs;
   calibration->model_ = job.model.get();
   calibration->times_ = &times;
-  QUENCH_TRY(const Tokenizer tokenizer, load_tokenizer(files));
-  QUENCH_TRY(const ChatTemplate chat_template, load_chat_template(files, ""));
-  std::string path = options.calibration;
-  if (path.empty()) {
-    QUENCH_TRY(path, data_path("texts/calibration"));
-  }
-  QUENCH_TRY(EvalTexts texts, load_eval_texts(path, tokenizer, chat_template));
-  limit_tokens(texts, options.calibration_tokens);
+  QUENCH_TRY(const EvalTexts texts, calibration_texts(options, files));
   calibration->sha256_ = texts.sha256;
-  const int64_t window = std::min(kWindow, files.config.max_position_embeddings);
+  const int64_t window = window_of(files.config);
   QUENCH_TRY(calibration->runner_,
              LayerRunner::create(*files.family, files.config, *job.model->source,
                                  *job.model->device, window, kForwardFormat));
@@ -121,6 +176,7 @@ Result<void> Calibration::collect(int64_t layer) {
                                 int64_t cols) { observe(name, data, rows, cols); };
   run_layer(&observer);
   runner_->unload();
+  waiting_.clear();  // and what they had room for
   finish_sums();
   return {};
 }
@@ -171,7 +227,7 @@ void Calibration::reduce(int64_t min_rows) {
     InputStats& stats = stats_[input];
     const auto cols = static_cast<int64_t>(stats.mean_square.size());
     const int64_t count = static_cast<int64_t>(rows.size()) / cols;
-    if (count < std::min(min_rows, std::max(kWindow, kReduceNumbers / cols))) continue;
+    if (count < std::min(min_rows, waiting_rows(cols))) continue;
     model_->device->run([&](const OpContext& context) {
       const Range range = worker_range(context.worker, cols, 16);
       for (int64_t r = 0; r < count; ++r) {
@@ -210,6 +266,8 @@ void Calibration::add(const std::string& input, const float* data, int64_t rows,
   stats.mean_abs.resize(static_cast<size_t>(cols));
   stats.tokens += rows;
   std::vector<float>& waiting = waiting_[input];
+  // Its pages are taken as rows come; growing, it would hold them twice for a while.
+  if (waiting.empty()) waiting.reserve(static_cast<size_t>((waiting_rows(cols) + kWindow) * cols));
   waiting.insert(waiting.end(), data, data + rows * cols);
 }
 

@@ -10,12 +10,24 @@
 #include "engine/layer_runner.h"
 #include "quantize/job_times.h"
 #include "quantize/quantize.h"
+#include "text/documents.h"
 
 namespace quench {
 
 // Which input feeds a matrix: matrices of one layer with the same name share it. Empty: none that
 // calibration sees (the embedding).
 std::string calibration_input(const TensorSpec& spec);
+
+// The texts that the options name, cut to their number of tokens.
+Result<EvalTexts> calibration_texts(const QuantizeOptions& options, const ModelFiles& files);
+
+// What a calibration holds in memory at most, in bytes.
+struct CalibrationMemory {
+  int64_t collecting = 0;      // while texts pass through a layer
+  int64_t kept = 0;            // while the layer's matrices are encoded
+  int64_t largest_moment = 0;  // of `kept`
+};
+Result<CalibrationMemory> calibration_memory(const QuantizeJob& job, int64_t num_tokens);
 
 class Calibration {
  public:

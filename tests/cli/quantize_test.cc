@@ -186,6 +186,31 @@ TEST(CliEval, OneModelAlone) {
   EXPECT_NE(halves.out.find("model,domain,scored,ppl"), std::string::npos) << halves.out;
 }
 
+// What it will take grows with what it does, and is the same for any depth but in time.
+TEST(CliQuantize, ADryRunSaysWhatItWillTake) {
+  const auto estimate = [](std::vector<std::string> words) {
+    words.insert(words.begin(), {"quantize", "Qwen2.5-7B", "--random-weights", "--dry-run",
+                                 "--json", "--format", "int4_g128"});
+    const Output output = quench(words);
+    EXPECT_EQ(output.status, 0) << output.err;
+    return Json::parse(output.out)["estimate"];
+  };
+  const Json free = estimate({"--layers", "4"});
+  EXPECT_EQ(free["calibration_tokens"], 0);
+  EXPECT_GT(free["seconds"], 0.0);
+  const Json calibrated = estimate({"--layers", "4", "--algorithm", "gptq"});
+  EXPECT_GT(calibrated["calibration_tokens"], 1000);
+  EXPECT_GT(calibrated["seconds"], free["seconds"]);
+  // The moments of 18944 columns, half a square, twice.
+  EXPECT_GT(calibrated["peak_bytes"], free["peak_bytes"].get<int64_t>() + 1'400'000'000);
+  const Json deep = estimate({"--algorithm", "gptq"});
+  EXPECT_EQ(deep["peak_bytes"], calibrated["peak_bytes"]);
+  const Json fewer = estimate({"--algorithm", "gptq", "--calibration-tokens", "100"});
+  EXPECT_LT(fewer["peak_bytes"], deep["peak_bytes"]);
+  const Output text = quench({"quantize", "demo", "--format", "int4", "--dry-run"});
+  EXPECT_NE(text.out.find("of memory at most and about"), std::string::npos) << text.out;
+}
+
 // A recipe for another depth would be a recipe for nothing in particular.
 TEST(CliQuantize, ARecipeNamesLayersOfTheModel) {
   const ScratchDir scratch;

@@ -32,8 +32,8 @@ std::array<float, 256> make_levels() {
 }  // namespace
 
 std::span<const float, 256> nested_levels() {
-  static const std::array<float, 256> kLevels = make_levels();
-  return kLevels;
+  static const std::array<float, 256> levels = make_levels();
+  return levels;
 }
 
 float NestedScales::scale(int64_t i) const {
