@@ -223,8 +223,9 @@ void Calibration::finish_sums() {
 
 void Calibration::reduce(int64_t min_rows) {
   const JobTimes::Span span(*times_, JobPart::kSecondMoments);
-  for (auto& [input, rows] : waiting_) {
-    InputStats& stats = stats_[input];
+  for (auto& entry : waiting_) {
+    std::vector<float>& rows = entry.second;
+    InputStats& stats = stats_[entry.first];
     const auto cols = static_cast<int64_t>(stats.mean_square.size());
     const int64_t count = static_cast<int64_t>(rows.size()) / cols;
     if (count < std::min(min_rows, waiting_rows(cols))) continue;
