@@ -74,7 +74,7 @@ Result<CalibrationMemory> calibration_memory(const QuantizeJob& job, int64_t num
                            (is_expert ? std::max<int64_t>(1, files.config.moe.num_experts) : 1);
       waiting += rows * cols * 4;
       if (job.algorithm->needs != Needs::kSecondMoment) continue;
-      const int64_t bytes = cols * (cols + SymmetricMatrix::kBand) / 2 * 4;
+      const int64_t bytes = SymmetricMatrix::size_bytes(cols);
       moments += bytes;
       largest = std::max(largest, bytes);
       rounded = std::max(rounded, rows * cols * 5);  // as f32, and as codes

@@ -147,8 +147,21 @@ LineBuffer::LineBuffer(int64_t size_bytes)
   data_ = storage_.get() + (64 - address % 64) % 64;
 }
 
-PackedMatrix::PackedMatrix(const Device& device, const char* format_name, const float* b, int64_t n,
+PackedMatrix::PackedMatrix(const Device& device, const char* format, const float* b, int64_t n,
                            int64_t k, int64_t stride) {
+  pack(device, format, n, k, [&](int64_t row, float* to) { std::copy_n(b + row * stride, k, to); });
+}
+
+PackedMatrix::PackedMatrix(const Device& device, const char* format,
+                           const SymmetricMatrix& symmetric) {
+  const int64_t n = symmetric.n();
+  pack(device, format, n, n, [&](int64_t row, float* to) {
+    for (int64_t c = 0; c < n; ++c) to[c] = symmetric.at(row, c);
+  });
+}
+
+void PackedMatrix::pack(const Device& device, const char* format_name, int64_t n, int64_t k,
+                        const std::function<void(int64_t row, float* to)>& read) {
   const Format& format = *find_format(format_name);
   weight_.kernel = &choose_kernel(device, format, n, k);
   weight_.format = &format;
@@ -160,7 +173,7 @@ PackedMatrix::PackedMatrix(const Device& device, const char* format_name, const 
   std::vector<float> rows(static_cast<size_t>(kPackRows * k));
   for (int64_t row = 0; row < n; row += kPackRows) {
     const int64_t count = std::min(kPackRows, n - row);
-    for (int64_t r = 0; r < count; ++r) std::copy_n(b + (row + r) * stride, k, rows.data() + r * k);
+    for (int64_t r = 0; r < count; ++r) read(row + r, rows.data() + r * k);
     QuantizedTensor stored(format, count, k);
     format.encode_rows(rows.data(), count, k, stored.planes());
     weight_.kernel->pack({&format, count, k, std::as_const(stored).planes()}, n, row,
@@ -175,6 +188,24 @@ void PackedMatrix::multiply(const OpContext& context, const float* x, int64_t m,
 
 bool factor_udu(Device& device, SymmetricMatrix& matrix, std::span<float> d) {
   return UduFactors(device, matrix, d).run();
+}
+
+// A pair of tiles at a time.
+void transpose_square(Device& device, std::span<float> square, int64_t n) {
+  constexpr int64_t kTile = 64;
+  device.run([&](const OpContext& context) {
+    const int64_t tiles = (n + kTile - 1) / kTile;
+    // Rows of tiles in turn: they grow shorter.
+    for (int64_t top = context.worker.index; top < tiles; top += context.worker.count) {
+      for (int64_t left = top; left < tiles; ++left) {
+        for (int64_t i = top * kTile; i < std::min(n, (top + 1) * kTile); ++i) {
+          for (int64_t j = std::max(i + 1, left * kTile); j < std::min(n, (left + 1) * kTile); ++j)
+            std::swap(square[static_cast<size_t>(i * n + j)],
+                      square[static_cast<size_t>(j * n + i)]);
+        }
+      }
+    }
+  });
 }
 
 }  // namespace quench

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -32,6 +33,8 @@ class PackedMatrix {
   // Row r of B begins at b + r * stride. Any thread.
   PackedMatrix(const Device& device, const char* format, const float* b, int64_t n, int64_t k,
                int64_t stride);
+  // Both halves of it.
+  PackedMatrix(const Device& device, const char* format, const SymmetricMatrix& symmetric);
   // x [m, k], y [m, n]. By the worker that calls alone, with scratch_bytes(m) of its own in
   // context.scratch, or, inside Device::run(), by the whole team with the same arguments.
   void multiply(const OpContext& context, const float* x, int64_t m, float* y) const;
@@ -40,6 +43,9 @@ class PackedMatrix {
   int64_t k() const { return weight_.k; }
 
  private:
+  void pack(const Device& device, const char* format, int64_t n, int64_t k,
+            const std::function<void(int64_t row, float* to)>& read);
+
   LineBuffer storage_;
   Weight weight_;
 };
@@ -54,6 +60,9 @@ void run_tasks(Device& device, int64_t num_tasks, MakeTask make_task) {
     for (int64_t i = next++; i < num_tasks; i = next++) task(i);
   });
 }
+
+// [n, n], in place.
+void transpose_square(Device& device, std::span<float> square, int64_t n);
 
 // The upper triangular U with ones on its diagonal and the diagonal d > 0, [n], such that the
 // matrix is U diag(d) U^T. The matrix is overwritten by U. False when it is not positive definite

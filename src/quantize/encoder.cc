@@ -6,29 +6,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "quantize/dense_parts.h"
+
 namespace quench {
-namespace {
-
-// Of [n, n], in place, a pair of tiles at a time.
-void transpose(Device& device, std::vector<float>& square, int64_t n) {
-  constexpr int64_t kTile = 64;
-  device.run([&](const OpContext& context) {
-    const int64_t tiles = (n + kTile - 1) / kTile;
-    // Rows of tiles in turn: they grow shorter.
-    for (int64_t top = context.worker.index; top < tiles; top += context.worker.count) {
-      for (int64_t left = top; left < tiles; ++left) {
-        for (int64_t i = top * kTile; i < std::min(n, (top + 1) * kTile); ++i) {
-          for (int64_t j = std::max(i + 1, left * kTile); j < std::min(n, (left + 1) * kTile); ++j)
-            std::swap(square[static_cast<size_t>(i * n + j)],
-                      square[static_cast<size_t>(j * n + i)]);
-        }
-      }
-    }
-  });
-}
-
-}  // namespace
-
 InputStats transformed_stats(const InputStats& stats, const InputTransform& transform,
                              Device& device) {
   InputStats result;
@@ -67,7 +47,7 @@ InputStats transformed_stats(const InputStats& stats, const InputTransform& tran
     });
   };
   transform_rows(true);
-  transpose(device, square, n);
+  transpose_square(device, square, n);
   transform_rows(false);
   result.second_moment = SymmetricMatrix(n);
   for (int64_t r = 0; r < n; ++r)

@@ -127,13 +127,13 @@ double calibration_s(const QuantizeJob& job, int64_t num_tokens) {
 
 // What encoding a matrix holds at most, beside what calibration has left.
 int64_t encoding_bytes(const QuantizeJob& job, const CalibrationMemory& calibration) {
-  const bool is_own = std::string_view(job.writer->name) == "quench";
+  const bool is_own = job.has_own_layout();
   const int64_t workers = job.model->device->num_workers();
   int64_t most = 0;
   for (const QuantizeUnit& unit : job.units) {
     for (const QuantizeItem& item : unit.items) {
       const int64_t cols = item.spec.cols;
-      const int64_t block = std::max(kPackRows, (int64_t{1} << 20) / cols);
+      const int64_t block = encoding_block_rows(cols);
       const int64_t rows = is_own ? std::min(item.spec.rows, block * workers) : item.spec.rows;
       const int64_t encoded = item.bytes / std::max<int64_t>(item.spec.rows, 1) * rows;
       // A writer of another layout has the matrix in its own order, too.
@@ -144,6 +144,10 @@ int64_t encoding_bytes(const QuantizeJob& job, const CalibrationMemory& calibrat
     // The copy that is factored and what is kept of the factors, in bf16; a rotation has a square.
     const int64_t moment = calibration.largest_moment;
     most += moment + moment / 2 + (job.recipe.rotate ? 2 * moment : 0);
+  }
+  if (job.algorithm->scales_inputs) {
+    // Before that, a square of it to multiply by.
+    most = std::max(most, 2 * calibration.largest_moment);
   }
   return most;
 }

@@ -73,7 +73,7 @@ class JobPlanner {
     if (item.format != &stored) return;  // the recipe wants another
     const InputTransform* transform = source.transform(spec);
     const auto kind = transform == nullptr ? InputTransform::Kind::kNone : transform->kind;
-    const bool is_own = std::string_view(job_.writer->name) == "quench";
+    const bool is_own = job_.has_own_layout();
     auto takes = [&](const Format& format) {
       if (!holds_numbers_of(format, stored, spec.rows, spec.cols)) return false;
       return is_own ? format.encode != nullptr
@@ -97,7 +97,7 @@ class JobPlanner {
 
   // Other programs' layouts hold the matrices of layers only, and not every format.
   void keep_what_does_not_fit(const TensorSpec& spec, QuantizeItem& item) const {
-    const bool is_own = std::string_view(job_.writer->name) == "quench";
+    const bool is_own = job_.has_own_layout();
     const auto kind =
         job_.recipe.rotate ? InputTransform::Kind::kHadamard : InputTransform::Kind::kNone;
     if (is_own ||
@@ -145,6 +145,8 @@ double QuantizeJob::bits_per_weight() const {
   return 8.0 * static_cast<double>(bytes) / static_cast<double>(num_weights);
 }
 
+bool QuantizeJob::has_own_layout() const { return std::string_view(writer->name) == "quench"; }
+
 Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
   QuantizeJob job;
   SessionOptions session = options.session;
@@ -190,8 +192,7 @@ Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
   });
   // A conversion into the own layout, or out of all, may find nothing but floats.
   const bool needs_quantized =
-      !job.is_conversion ||
-      (job.writer != &plain_writer() && std::string_view(job.writer->name) != "quench");
+      !job.is_conversion || (job.writer != &plain_writer() && !job.has_own_layout());
   if (!any && job.is_conversion && needs_quantized) {
     return fail(ErrorCode::kInvalidArgument,
                 "{}: the layout {} has a place for no matrix of it as it is stored; give --type "

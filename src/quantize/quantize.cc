@@ -213,10 +213,8 @@ class Quantizer {
     QUENCH_TRY(const Encoder* encoder, encoder_for(item, note));
     const TensorSpec& spec = item.spec;
     Device& device = *job_.model->device;
-    const int64_t block = std::max(kPackRows, round_up(kBlockWeights / spec.cols, kPackRows));
-    // The own layout takes row blocks as they come; others want the whole matrix.
-    const bool is_own = std::string_view(job_.writer->name) == "quench";
-    const int64_t round = is_own ? block * device.num_workers() : spec.rows;
+    const int64_t block = encoding_block_rows(spec.cols);
+    const int64_t round = job_.has_own_layout() ? block * device.num_workers() : spec.rows;
     EncodingErrors all;
     for (int64_t begin = 0; begin < spec.rows; begin += round) {
       const int64_t rows = std::min(round, spec.rows - begin);
@@ -462,6 +460,10 @@ class Quantizer {
 };
 
 }  // namespace
+
+int64_t encoding_block_rows(int64_t cols) {
+  return std::max(kPackRows, round_up(kBlockWeights / cols, kPackRows));
+}
 
 Result<QuantizeReport> run_quantize(const QuantizeOptions& options, QuantizeJob& job) {
   return Quantizer(options, job).run();

@@ -79,7 +79,12 @@ struct QuantizeJob {
 
   double saved_fraction() const;
   double bits_per_weight() const;
+  // quench's own layout: every format, row blocks as they come; others want the whole matrix.
+  bool has_own_layout() const;
 };
+
+// Rows of a matrix that a worker encodes at a time.
+int64_t encoding_block_rows(int64_t cols);
 
 // The plan alone: what `--dry-run` shows. Refuses what cannot be done: a model that is quantized
 // already, an algorithm that does not suit a format.

@@ -116,16 +116,7 @@ class LayerScaler {
     const InputStats* stats = calibration_.stats(quantized.front()->spec);
     if (stats == nullptr || stats->tokens == 0) return std::vector<float>();
     QUENCH_TRY(const std::vector<Sample> samples, draw_samples(quantized));
-    const auto cols = static_cast<int64_t>(stats->mean_abs.size());
-    Device& device = *job_.model->device;
-    std::vector<float> square(static_cast<size_t>(cols * cols));
-    run_tasks(device, cols, [&] {
-      return [&](int64_t i) {
-        for (int64_t j = 0; j < cols; ++j)
-          square[static_cast<size_t>(i * cols + j)] = stats->second_moment.at(i, j);
-      };
-    });
-    const PackedMatrix moment(device, "f32", square.data(), cols, cols, cols);
+    const PackedMatrix moment(*job_.model->device, "f32", stats->second_moment);
     std::vector<float> best;
     double least = std::numeric_limits<double>::infinity();
     for (int power = 0; power < kPowers; ++power) {

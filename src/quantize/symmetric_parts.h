@@ -16,8 +16,9 @@ class SymmetricMatrix {
 
   SymmetricMatrix() = default;
   // All zero.
-  explicit SymmetricMatrix(int64_t n)
-      : n_(n), values_(static_cast<size_t>(band_begin((n + kBand - 1) / kBand))) {}
+  explicit SymmetricMatrix(int64_t n) : n_(n), values_(static_cast<size_t>(size_bytes(n) / 4)) {}
+
+  static int64_t size_bytes(int64_t n) { return 4 * band_begin(n, (n + kBand - 1) / kBand); }
 
   int64_t n() const { return n_; }
   bool empty() const { return n_ == 0; }
@@ -30,17 +31,17 @@ class SymmetricMatrix {
   float at(int64_t i, int64_t j) const { return i <= j ? row(i)[j] : row(j)[i]; }
 
  private:
-  // Floats before band b.
-  int64_t band_begin(int64_t b) const {
-    const int64_t rows = b * kBand < n_ ? b * kBand : n_;
-    // Bands are kBand rows of n, n - kBand, n - 2 kBand, ... columns; the last may have fewer rows.
+  // Floats before band b of a matrix of n. Bands are kBand rows of n, n - kBand, n - 2 kBand, ...
+  // columns; the last may have fewer rows.
+  static int64_t band_begin(int64_t n, int64_t b) {
+    const int64_t rows = b * kBand < n ? b * kBand : n;
     const int64_t whole = rows / kBand;
-    const int64_t floats = kBand * (whole * n_ - kBand * (whole * (whole - 1) / 2));
-    return floats + (rows - whole * kBand) * (n_ - whole * kBand);
+    const int64_t floats = kBand * (whole * n - kBand * (whole * (whole - 1) / 2));
+    return floats + (rows - whole * kBand) * (n - whole * kBand);
   }
   int64_t row_begin(int64_t i) const {
     const int64_t band = i / kBand;
-    return band_begin(band) + (i - band * kBand) * (n_ - band * kBand) - band * kBand;
+    return band_begin(n_, band) + (i - band * kBand) * (n_ - band * kBand) - band * kBand;
   }
 
   int64_t n_ = 0;
