@@ -21,8 +21,8 @@ namespace {
 
 using namespace conformance;
 
-constexpr int64_t kTokenCounts[] = {1, 2, 3, 4, 5, 7, 8, 16, 17, 33, 64, 100};
-constexpr int64_t kQuickTokenCounts[] = {1, 4, 5, 17, 33};
+constexpr int64_t kTokenCounts[] = {1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 33, 64, 100};
+constexpr int64_t kQuickTokenCounts[] = {1, 4, 5, 17, 49};
 constexpr int64_t kFeatures[] = {16, 48, 100, 128, 272};
 // Multiples of 32; all but the last are awkward for blocks of 64, 128, 256 or 512.
 constexpr int64_t kInputs[] = {32, 96, 160, 896, 1408, 1024};

@@ -146,9 +146,9 @@ inline Unit unit_at(const GridLayout& layout, int64_t unit) {
           ((unit + 1) & (layout.x_units - 1)) == 0 || unit + 1 == layout.units};
 }
 
-// Of a token's input codes in unit `unit`, when x_units of them are under one activation scale.
-inline int32_t unit_sum(const Token& token, int64_t unit, int64_t x_units) {
-  return token.sums[(unit & -x_units) * (kSums / x_units) + x_units + (unit & (x_units - 1))];
+// Of a token's sums that of unit `unit`, when x_units of them are under one activation scale.
+inline int64_t sum_index(int64_t unit, int64_t x_units) {
+  return (unit & -x_units) * (kSums / x_units) + x_units + (unit & (x_units - 1));
 }
 
 template <class V, bool kWide>
@@ -191,126 +191,6 @@ typename V::F column_weights(const C& codes, const Rows<V>& rows, int64_t v, int
   const typename V::F weight =
       V::mul(V::to_float(level), V::mul(scale, V::set1(codes.scale_factor())));
   return has_min ? V::sub(weight, rows.min(v, unit, scale)) : weight;
-}
-
-// ---- few tokens: weights go from memory to registers to the dot product, once ----
-
-// Sums of their own for quads whose numbers differ modulo kChains hide the latency of the dot
-// product; integers may be added in any order.
-template <class V, class C, int kTokens, int kVectors, int kChains, int kQ>
-void add_quad(const C& codes, const std::byte* const (&blocks)[kVectors],
-              const int8_t* const (&x)[kTokens],
-              typename V::I (&sums)[kChains][kVectors][kTokens]) {
-  typename V::I inputs[kTokens];
-  for (int t = 0; t < kTokens; ++t) inputs[t] = V::spread32(x[t] + kQuad * kQ);
-  for (int v = 0; v < kVectors; ++v) {
-    const typename V::I weights = codes.template quad<kQ>(blocks[v]);
-    for (int t = 0; t < kTokens; ++t) {
-      typename V::I& sum = sums[kQ % kChains][v][t];
-      sum = dot_quad<V, C::kWide>(sum, weights, inputs[t]);
-    }
-  }
-}
-
-// The four quads from kFirst on.
-template <class V, class C, int kTokens, int kVectors, int kChains, int kFirst>
-void add_half_block(const C& codes, const std::byte* const (&blocks)[kVectors],
-                    const int8_t* const (&x)[kTokens],
-                    typename V::I (&sums)[kChains][kVectors][kTokens]) {
-  add_quad<V, C, kTokens, kVectors, kChains, kFirst>(codes, blocks, x, sums);
-  add_quad<V, C, kTokens, kVectors, kChains, kFirst + 1>(codes, blocks, x, sums);
-  add_quad<V, C, kTokens, kVectors, kChains, kFirst + 2>(codes, blocks, x, sums);
-  add_quad<V, C, kTokens, kVectors, kChains, kFirst + 3>(codes, blocks, x, sums);
-}
-
-// The sums of few tokens: b and acc of the arithmetic above, and what a unit adds to them.
-template <class V, class C, int kTokens>
-struct FewSums {
-  static constexpr int kVectors = Rows<V>::kPerStrip;
-  // Enough independent sums to hide the latency of the dot product.
-  static constexpr int kChains = kTokens * kVectors >= 4 ? 1 : 4 / (kTokens * kVectors);
-
-  const Rows<V>& rows;
-  const Token (&tokens)[kTokens];
-  float factor;  // of the activation scales
-  typename V::F (&acc)[kVectors][kTokens];
-  typename V::F block[kVectors][kTokens];
-  typename V::I sums[kChains][kVectors][kTokens];
-
-  void begin_unit() {
-    for (int c = 0; c < kChains; ++c)
-      for (int v = 0; v < kVectors; ++v)
-        for (int t = 0; t < kTokens; ++t) sums[c][v][t] = V::zero_int();
-  }
-
-  void end_unit(int64_t number) {
-    const GridLayout& layout = *rows.layout;
-    const Unit unit = unit_at(layout, number);
-    const bool has_min = layout.has_min();
-    const int offset = sum_offset<V, C::kWide>(has_min, C::kZero);
-    int32_t x_sums[kTokens];
-    for (int t = 0; t < kTokens; ++t) x_sums[t] = unit_sum(tokens[t], number, layout.x_units);
-    for (int v = 0; v < kVectors; ++v) {
-      const typename V::F scale = rows.scale(v, number);
-      const typename V::F min = has_min ? rows.min(v, number, scale) : V::zero();
-      for (int t = 0; t < kTokens; ++t) {
-        typename V::I sum = V::set32(offset * x_sums[t]);
-        for (int c = 0; c < kChains; ++c) sum = V::add32(sum, sums[c][v][t]);
-        typename V::F b = unit.begins ? V::zero() : block[v][t];
-        if (has_min) b = V::fnma(V::set1(static_cast<float>(x_sums[t])), min, b);
-        b = V::fma(V::to_float(sum), scale, b);
-        block[v][t] = b;
-        if (!unit.ends) continue;
-        const float x_scale = tokens[t].scales[unit.first / kXBlock] * factor;
-        acc[v][t] = V::fma(b, V::set1(x_scale), acc[v][t]);
-      }
-    }
-  }
-};
-
-// How far ahead of the codes in use the next are asked for. The registers are far behind: a line
-// of 4-bit codes takes 50 instructions, so what a core has in flight by itself is 2 KB. Of a plain
-// read by two threads on a Zen 5, 4 bits reach 89 % with 2 KB, 93 % with 4, 95 % with 8; 2 bits 73
-// % and 84 %; 8 bits 97 % with any.
-constexpr int64_t kPrefetchBytes = 8192;
-
-// acc[v][t] += ... for all units of one strip. One strip after the other is one sequential stream:
-// on Zen 5 two threads read 43 GB/s that way, as a plain read does, and 31 with four strips side by
-// side.
-template <class V, class C, int kTokens>
-void few_tokens(const C& codes, const Rows<V>& rows, const Token (&tokens)[kTokens],
-                typename V::F (&acc)[Rows<V>::kPerStrip][kTokens]) {
-  using Sums = FewSums<V, C, kTokens>;
-  constexpr int kVectors = Sums::kVectors;
-  constexpr int kChains = Sums::kChains;
-  const GridLayout& layout = *rows.layout;
-  const std::byte* blocks[kVectors];
-  const int8_t* x[kTokens];
-  for (int v = 0; v < kVectors; ++v) blocks[v] = rows.codes(v);
-  for (int t = 0; t < kTokens; ++t) x[t] = tokens[t].codes;
-  Sums sums = {rows, tokens, codes.scale_factor(), acc, {}, {}};
-  const bool halves = layout.unit < kBlock;  // a block is two units
-  const int64_t unit_blocks = halves ? 1 : layout.unit / kBlock;
-  int64_t unit = 0;
-  int64_t left = 0;  // blocks of the unit
-  for (int64_t column = 0; column < layout.columns; column += kBlock) {
-    if (left == 0) {
-      sums.begin_unit();
-      left = unit_blocks;
-    }
-    for (int line = 0; line < C::kBits; ++line)
-      V::prefetch(blocks[0] + kPrefetchBytes + line * kLineBytes);
-    add_half_block<V, C, kTokens, kVectors, kChains, 0>(codes, blocks, x, sums.sums);
-    if (halves) {
-      sums.end_unit(unit++);
-      sums.begin_unit();
-    }
-    add_half_block<V, C, kTokens, kVectors, kChains, 4>(codes, blocks, x, sums.sums);
-    for (int v = 0; v < kVectors; ++v) blocks[v] += C::kBits * kLineBytes;
-    for (int t = 0; t < kTokens; ++t) x[t] += kBlock;
-    left -= 1;
-    if (left == 0 || column + kBlock == layout.columns) sums.end_unit(unit++);
-  }
 }
 
 // ---- many tokens: weights are unpacked to bytes in the first-level cache, then used by all ----
@@ -428,7 +308,7 @@ void unpacked_tile(const UnpackedKind& kind, const Unpacked<V>& weights,
       int32_t x_sums[kTokens];
       for (int t = 0; t < kTokens; ++t) {
         constexpr int64_t kUnits = kOneUnit ? 1 : kXBlock / kUnit;
-        x_sums[t] = unit_sum(tokens[t], kOneUnit ? x_block : column / kUnit, kUnits);
+        x_sums[t] = tokens[t].sums[sum_index(kOneUnit ? x_block : column / kUnit, kUnits)];
       }
       if (kind.has_min) {
         for (int t = 0; t < kTokens; ++t) {

@@ -2,14 +2,13 @@
 // row. An ISA folder instantiates grid_run<Vec>.
 #pragma once
 
+#include "devices/cpu/grid_few_inl.h"
 #include "devices/cpu/grid_matmul_inl.h"
 #include "devices/cpu/trellis_inl.h"
 
 namespace quench {
 namespace {
 
-// From so many tokens on, weights are unpacked once and used from the cache.
-constexpr int64_t kFewTokens = 4;
 // Tokens per pass over the weights: their accumulators stay in the second-level cache.
 constexpr int64_t kTokenBlock = 256;
 
@@ -59,47 +58,68 @@ void add_spikes(const C& codes, const Rows<V>& rows, const Token& token, float* 
   }
 }
 
-template <class V, class C, int kTokens>
-void few_strip(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t first, int64_t count,
-               int64_t token) {
-  constexpr int kVectors = Rows<V>::kPerStrip;
+// kTokens tokens from `token` on for kStrips strips, `count` outputs from `first` on.
+template <class V, class C, int kTokens, int kStrips>
+void few_strips(const RowJob& job, const C& codes, const Rows<V>& rows, int64_t first,
+                int64_t count, int64_t token) {
+  constexpr int kVectors = kStrips * Rows<V>::kPerStrip;
   Token tokens[kTokens];
   typename V::F acc[kVectors][kTokens];
   for (int t = 0; t < kTokens; ++t) {
     tokens[t] = token_at(job, token + t);
     for (int v = 0; v < kVectors; ++v) acc[v][t] = V::zero();
   }
-  few_tokens<V, C, kTokens>(codes, rows, tokens, acc);
+  few_tokens<V, C, kTokens, kVectors>(codes, rows, tokens, acc);
   for (int t = 0; t < kTokens; ++t) {
-    alignas(64) float values[kStripRows];
+    alignas(64) float values[kStrips * kStripRows];
     for (int v = 0; v < kVectors; ++v) V::store(values + v * V::kWidth, acc[v][t]);
     add_spikes<V, C, kVectors>(codes, rows, tokens[t], values);
     put_outputs<V>(job, token + t, first, count, values);
   }
 }
 
-// Tokens token .. job.token_end, at most kFewTokens, for `count` outputs from `first` on.
+// The same for num_tokens, which are kLeast to kMost.
+template <class V, class C, int kLeast, int kMost, int kStrips>
+void few_strips_of(int64_t num_tokens, const RowJob& job, const C& codes, const Rows<V>& rows,
+                   int64_t first, int64_t count, int64_t token) {
+  if constexpr (kLeast < kMost) {
+    if (num_tokens < kMost) {
+      few_strips_of<V, C, kLeast, kMost - 1, kStrips>(num_tokens, job, codes, rows, first, count,
+                                                      token);
+      return;
+    }
+  }
+  few_strips<V, C, kMost, kStrips>(job, codes, rows, first, count, token);
+}
+
+// Tokens token .. job.token_end for `count` outputs from `first` on. A strip that comes from memory
+// for the first tokens is in a cache for the next.
 template <class V, class C>
 void few_group(const RowJob& job, const C& codes, const GridLayout& layout, int64_t first,
                int64_t count, int64_t token) {
-  for (int64_t done = 0; done < count; done += kStripRows) {
-    const Rows<V> rows = {job.packed + (first + done) / kStripRows * layout.strip_bytes, &layout};
-    const int64_t some = count - done < kStripRows ? count - done : kStripRows;
-    switch (job.token_end - token) {
-      case 1:
-        few_strip<V, C, 1>(job, codes, rows, first + done, some, token);
-        break;
-      case 2:
-        few_strip<V, C, 2>(job, codes, rows, first + done, some, token);
-        break;
-      case 3:
-        few_strip<V, C, 3>(job, codes, rows, first + done, some, token);
-        break;
-      case 4:
-        few_strip<V, C, 4>(job, codes, rows, first + done, some, token);
-        break;
-      default:
-        return;
+  constexpr int kOne = V::kOneStripTokens;
+  constexpr int kTwo = V::kTwoStripTokens;
+  const auto rows_at = [&](int64_t row) {
+    return Rows<V>{job.packed + row / kStripRows * layout.strip_bytes, &layout};
+  };
+  const int64_t end = first + count;
+  for (int64_t row = first, width; row < end; row += width) {
+    int64_t t = token;
+    width = kStripRows;
+    if constexpr (kTwo > 0) {
+      if (end - row > kStripRows) {
+        width = 2 * kStripRows;
+        const int64_t some = end - row < width ? end - row : width;
+        for (; job.token_end - t > kOne; t += kTwo)
+          few_strips_of<V, C, kOne + 1, kTwo, 2>(job.token_end - t, job, codes, rows_at(row), row,
+                                                 some, t);
+      }
+    }
+    for (; t < job.token_end; t += kOne) {
+      for (int64_t r = row; r < row + width; r += kStripRows) {
+        const int64_t some = end - r < kStripRows ? end - r : kStripRows;
+        few_strips_of<V, C, 1, kOne, 1>(job.token_end - t, job, codes, rows_at(r), r, some, t);
+      }
     }
   }
 }
@@ -172,7 +192,7 @@ void run_group(const RowJob& job, const C& codes, const GridLayout& layout, int6
   const int64_t rest = job.weight->n - first;
   const int64_t count = rest < kVectors * V::kWidth ? rest : kVectors * V::kWidth;
   int64_t token = job.token_begin;
-  while (job.token_end - token > kFewTokens) {
+  while (job.token_end - token >= V::many_tokens(layout.unit)) {
     const int64_t end = token + kTokenBlock < job.token_end ? token + kTokenBlock : job.token_end;
     many_group<V, C, kVectors>(job, codes, rows, first, count, token, end);
     token = end;

@@ -96,6 +96,11 @@ struct Vec256 {
   // ---- integers, for the matmul kernels ----
   static constexpr int kVectors = 4;     // of outputs at once: two strips
   static constexpr int kTileTokens = 2;  // 8 accumulators, 4 weights, an input: 13 of 16 registers
+  // Tokens that one strip serves at once, and two side by side (0: never).
+  static constexpr int kOneStripTokens = 4;
+  static constexpr int kTwoStripTokens = 0;
+  // From so many on, weights are unpacked once and used from the cache.
+  static constexpr int64_t many_tokens(int64_t /*unit*/) { return 5; }
   static constexpr int kGridTileTokens =
       2;  // with float sums beside the integers, in part in memory
 

@@ -85,6 +85,12 @@ struct Vec512 {
   static constexpr int kVectors =
       4;  // of outputs at once: as many independent chains, and read streams
   static constexpr int kTileTokens = 6;  // 24 accumulators, 4 weights, 1 input: 29 of 32 registers
+  // Tokens that one strip serves at once, and two side by side (0: never): 16 integer sums.
+  static constexpr int kOneStripTokens = 4;
+  static constexpr int kTwoStripTokens = 8;
+  // From so many tokens on, weights with scales per `unit` columns are unpacked once and used from
+  // the cache: where both are as quick on a Zen 5.
+  static constexpr int64_t many_tokens(int64_t unit) { return 16 + unit / 4; }
   static constexpr int kGridTileTokens = 3;  // 12 integer and 12 float sums, 3 inputs, 1 weight
   // dot8 counts its unsigned operand from here.
   static constexpr int kDot8Zero = 0;

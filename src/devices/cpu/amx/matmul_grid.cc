@@ -108,7 +108,7 @@ struct UnpackedProduct<Vec, kWide, kVectors> {
       inputs += unit.columns;
       const int64_t scales = (number - b.begin) * kLanes + b.vector * Vec::kWidth;
       for (int64_t t = 0; t < count; ++t) {
-        const int32_t x_sum = unit_sum(tokens[t], number, layout.x_units);
+        const int32_t x_sum = tokens[t].sums[sum_index(number, layout.x_units)];
         const float x_scale = tokens[t].scales[unit.first / kXBlock] * b.kind->factor;
         for (int v = 0; v < kPair; ++v) {
           const int64_t lane = v * Vec::kWidth;
