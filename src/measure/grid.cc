@@ -78,6 +78,41 @@ void describe(const Session& session, const std::string& sha256, SpeedGrid& grid
   grid.load_s = session.load_s();
 }
 
+// All rows in turn, options.repetitions times, beside the slice where there is one. `reads` gets
+// what each run has read and when.
+Result<void> measure_rows(const GridOptions& options, Device& device, ModelSlice* slice,
+                          GridRunner& runner, SpeedGrid& grid, std::vector<ReadSpan>& reads) {
+  const auto num_rows = static_cast<int64_t>(grid.rows.size());
+  for (int64_t repetition = -1; repetition < options.repetitions; ++repetition) {
+    if (slice != nullptr) {
+      QUENCH_TRY(const Ceilings now, measure_ceilings(device, kCeilingRoundsInTurns));
+      raise_ceilings(now, grid.ceilings);
+    }
+    for (int64_t i = 0; i < num_rows; ++i) {
+      if (options.stop != nullptr && options.stop->load(std::memory_order_relaxed))
+        return fail(ErrorCode::kCancelled, "Stopped by Ctrl-C.");
+      if (options.progress) {
+        options.progress("measuring the model", (repetition + 1) * num_rows + i,
+                         (options.repetitions + 1) * num_rows);
+      }
+      GridRow& row = grid.rows[static_cast<size_t>(i)];
+      double expected = 0.0;
+      const bool is_slice_first = repetition % 2 == 0;
+      auto ask_slice = [&] { expected = expected_tok_s(*slice, row, grid.num_layers); };
+      if (slice != nullptr && is_slice_first) ask_slice();
+      const double elapsed_s = runner.run(row);
+      const double end_s = now_s();
+      reads.push_back({end_s - elapsed_s, end_s,
+                       row.read_bytes_per_token * static_cast<double>(row.tokens * row.batch)});
+      if (slice != nullptr && !is_slice_first) ask_slice();
+      if (repetition < 0) continue;  // the first touches memory and caches, and does not count
+      row.tok_s.push_back(static_cast<double>(row.tokens * row.batch) / elapsed_s);
+      if (slice != nullptr) row.expected_tok_s.push_back(expected);
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 std::vector<Problem> impossible_rows(const std::vector<GridRow>& rows) {
@@ -138,36 +173,11 @@ Result<SpeedGrid> run_grid(GridOptions options) {
   report("measuring the machine", 0, 1);
   QUENCH_TRY(grid.ceilings, cached_ceilings(session->device(), true));
   for (GridRow& row : grid.rows) runner.set_limit(grid.ceilings, row);
-  const auto num_rows = static_cast<int64_t>(grid.rows.size());
   MachineReader reader;
   const MachineReading begin = reader.read();
   Telemetry telemetry;
   std::vector<ReadSpan> reads;
-  for (int64_t repetition = -1; repetition < options.repetitions; ++repetition) {
-    if (slice != nullptr) {
-      QUENCH_TRY(const Ceilings now, measure_ceilings(session->device(), kCeilingRoundsInTurns));
-      raise_ceilings(now, grid.ceilings);
-    }
-    for (int64_t i = 0; i < num_rows; ++i) {
-      if (options.stop != nullptr && options.stop->load(std::memory_order_relaxed))
-        return fail(ErrorCode::kCancelled, "Stopped by Ctrl-C.");
-      report("measuring the model", (repetition + 1) * num_rows + i,
-             (options.repetitions + 1) * num_rows);
-      GridRow& row = grid.rows[static_cast<size_t>(i)];
-      double expected = 0.0;
-      const bool is_slice_first = repetition % 2 == 0;
-      auto ask_slice = [&] { expected = expected_tok_s(*slice, row, grid.num_layers); };
-      if (slice != nullptr && is_slice_first) ask_slice();
-      const double elapsed_s = runner.run(row);
-      const double end_s = now_s();
-      reads.push_back({end_s - elapsed_s, end_s,
-                       row.read_bytes_per_token * static_cast<double>(row.tokens * row.batch)});
-      if (slice != nullptr && !is_slice_first) ask_slice();
-      if (repetition < 0) continue;  // the first touches memory and caches, and does not count
-      row.tok_s.push_back(static_cast<double>(row.tokens * row.batch) / elapsed_s);
-      if (slice != nullptr) row.expected_tok_s.push_back(expected);
-    }
-  }
+  QUENCH_TRY_VOID(measure_rows(options, session->device(), slice.get(), runner, grid, reads));
   if (slice != nullptr) {
     for (GridRow& row : grid.rows) runner.set_limit(grid.ceilings, row);
   }

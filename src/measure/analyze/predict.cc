@@ -273,12 +273,12 @@ PredictorFit Predictor::calibrate(const Placement& setup, const std::string& eng
   if (last != nullptr && version.empty()) widen(result.speed, kUnnamedSd);
   refine(version, 0.0, fmt::format("{} {} on {}", engine_text, precision, setup.device.name));
   if (!has_precision && last != nullptr) {
-    constexpr size_t n = kNumStepConstants;
+    constexpr size_t kN = kNumStepConstants;
     result.speed.value[kEfficiency] = prior.value[kEfficiency];
-    for (size_t k = 0; k < n; ++k)
-      result.speed.covariance[k * n + kEfficiency] = result.speed.covariance[kEfficiency * n + k] =
-          0.0;
-    result.speed.covariance[kEfficiency * n + kEfficiency] =
+    for (size_t k = 0; k < kN; ++k)
+      result.speed.covariance[k * kN + kEfficiency] =
+          result.speed.covariance[kEfficiency * kN + k] = 0.0;
+    result.speed.covariance[kEfficiency * kN + kEfficiency] =
         prior.log_sd[kEfficiency] * prior.log_sd[kEfficiency];
     result.basis += fmt::format("; its efficiency in {} is that of its kind", setup.precision.name);
   }

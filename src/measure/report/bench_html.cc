@@ -20,8 +20,8 @@ const Json& ceiling_for(const Json& record, double bytes) {
   for (const Json& level : levels) {
     if (bytes <= number(level, "/up_to_bytes").value_or(0.0)) return level;
   }
-  static const Json kUnknown;
-  return levels.empty() ? kUnknown : levels.back();
+  static const Json unknown;
+  return levels.empty() ? unknown : levels.back();
 }
 
 class BenchPage {
