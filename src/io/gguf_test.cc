@@ -71,8 +71,9 @@ TEST(Gguf, GridsAgreeWithDecode) {
       float scale = scales.scale;
       float min = grid.has_min ? scales.min : 0.0f;
       if (grid.small_scales > 0) {
-        scale *= static_cast<float>(scales.group_scale[i / grid.small_scales]);
-        min *= static_cast<float>(scales.group_min[i / grid.small_scales]);
+        const int64_t group = i / grid.small_scales;
+        scale *= static_cast<float>(scales.group_scale[group]);
+        min *= static_cast<float>(scales.group_min[group]);
       }
       const float level = grid.levels != nullptr
                               ? grid.levels[codes[i]]
@@ -87,7 +88,7 @@ TEST(Gguf, GridsAgreeWithDecode) {
 TEST(Gguf, EveryKindOfKey) {
   const auto file = GgufFile::open(fixture("types.gguf"));
   ASSERT_TRUE(file) << file.error().message;
-  const std::pair<const char*, Json> kValues[] = {
+  const std::pair<const char*, Json> values[] = {
       {"uint8", 200},
       {"int8", -100},
       {"uint16", 60000},
@@ -103,7 +104,7 @@ TEST(Gguf, EveryKindOfKey) {
       {"strings", nullptr},  // arrays have functions of their own
       {"absent", nullptr},
   };
-  for (const auto& [key, value] : kValues)
+  for (const auto& [key, value] : values)
     EXPECT_EQ(file->value(std::string("test.") + key), value) << key;
   EXPECT_EQ(**file->strings("test.strings"), (std::vector<std::string>{"a", "", "你好"}));
   EXPECT_EQ(**file->integers("test.integers"), (std::vector<int64_t>{1, -2, 3}));

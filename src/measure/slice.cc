@@ -141,7 +141,7 @@ double SliceTimes::Curve::at(double x) const {
   return points.back().second * x / points.back().first;
 }
 
-SliceTimes::SliceTimes(int64_t num_layers, std::vector<Row> rows) : num_layers_(num_layers) {
+SliceTimes::SliceTimes(int64_t num_layers, const std::vector<Row>& rows) : num_layers_(num_layers) {
   prompt_attention_s_.add(0.0, 0.0);
   for (const Row& row : rows) {
     const Pass& pass = row.pass;
@@ -216,7 +216,7 @@ Result<SliceTimes> SliceTimes::measure(const SessionOptions& whole, const Plan& 
                         {middle(&PassParts::layer_s), middle(&PassParts::attention_s),
                          middle(&PassParts::head_s), middle(&PassParts::rest_s)}});
   }
-  return SliceTimes(plan.config.num_hidden_layers, std::move(measured));
+  return SliceTimes(plan.config.num_hidden_layers, measured);
 }
 
 }  // namespace quench

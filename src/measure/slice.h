@@ -62,7 +62,7 @@ class SliceTimes {
     Pass pass;
     PassParts parts;
   };
-  SliceTimes(int64_t num_layers, std::vector<Row> rows);
+  SliceTimes(int64_t num_layers, const std::vector<Row>& rows);
 
   // Of all the layers.
   double pass_s(const Pass& pass) const;

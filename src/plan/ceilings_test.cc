@@ -59,17 +59,16 @@ TEST(Probes, PeaksDoTheArithmeticTheyCount) {
     const Probes& probes = device->probes();
     ASSERT_NE(probes.f32.run, nullptr) << isa;
     // x <- x / 2 + 1/2 ends at 1 in each of the lanes that ops_per_round counts two each of.
-    EXPECT_EQ(probes.f32.run(200), static_cast<float>(probes.f32.ops_per_round / 2)) << isa;
+    EXPECT_EQ(probes.f32.run(200), 0.5f * static_cast<float>(probes.f32.ops_per_round)) << isa;
     // x <- x + 2 (1/2)^2 per round, from i (i - 1) / 2 summed over the chains.
     if (probes.bf16.run != nullptr) {
       EXPECT_EQ(probes.bf16.run(8) - probes.bf16.run(4),
-                static_cast<float>(4 * probes.bf16.ops_per_round / 2) / 4)
+                0.5f * static_cast<float>(probes.bf16.ops_per_round))
           << isa;
     }
     for (const PeakProbe* int8 : {&probes.int8, &probes.int8_narrow}) {
       if (int8->run == nullptr) continue;
-      EXPECT_EQ(int8->run(8) - int8->run(4), static_cast<float>(4 * int8->ops_per_round / 2))
-          << isa;
+      EXPECT_EQ(int8->run(8) - int8->run(4), 2.0f * static_cast<float>(int8->ops_per_round)) << isa;
     }
   }
 }

@@ -87,7 +87,7 @@ TEST_F(Roofline, ABatchReadsTheWeightsOnce) {
 TEST_F(Roofline, APromptNeedsTheHeadOnceAndSeesItself) {
   make(small_config());
   const PassLimit prompt = limit({64, 0, 1, 1});
-  const double attention = 2.0 * 4 * 4 * 64 * (64 * 65 / 2);
+  const double attention = 2.0 * 4 * 4 * 64 * (64.0 * 65 / 2);
   EXPECT_DOUBLE_EQ(prompt.f32_flop, 2.0 * (64.0 * 2 * kLayerWeights + kHeadWeights) + attention);
   EXPECT_EQ(prompt.read_bytes, (2 * kLayerWeights + kHeadWeights + 64 * 256) * 2);
   EXPECT_STREQ(prompt.bound(), "compute");

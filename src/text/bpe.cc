@@ -140,7 +140,7 @@ void BytePairEncoder::encode_short(std::string_view piece, std::vector<TokenId>&
     next[i] = static_cast<uint8_t>(i + 1);
     previous[i] = static_cast<uint8_t>(i - 1);
     if (i + 1 == n) break;
-    const auto after = static_cast<uint8_t>(piece[static_cast<size_t>(i + 1)]);
+    const auto after = static_cast<uint8_t>(piece[static_cast<size_t>(i) + 1]);
     order[i] = ordered(byte_ranks_[static_cast<size_t>(byte) << 8 | after], i);
   }
   for (;;) {

@@ -29,7 +29,10 @@ std::string python_float(double value) {
     text.erase(0, 1);
   }
   const size_t e = text.find('e');
-  const int exponent = std::atoi(text.c_str() + e + 1);
+  const char* digits_of_exponent = text.c_str() + e + 1;
+  if (*digits_of_exponent == '+') ++digits_of_exponent;  // from_chars takes none
+  int exponent = 0;
+  std::from_chars(digits_of_exponent, text.c_str() + text.size(), exponent);
   std::string digits = text.substr(0, 1);
   if (e > 2) digits += text.substr(2, e - 2);
   const int point = exponent + 1;  // digits in front of the decimal point

@@ -47,9 +47,9 @@ class Page {
     return profile_text(strings_, text(rows_[row], "/profile"));
   }
   const Json& record(size_t row) const {
-    static const Json kUnknown;
+    static const Json unknown;
     const Json& records = list(json_, "/records");
-    return row < records.size() ? records[row] : kUnknown;
+    return row < records.size() ? records[row] : unknown;
   }
   std::string budget() const {
     const auto budget = number(json_, "/recommendation/rules/kld_budget");

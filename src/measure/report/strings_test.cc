@@ -9,9 +9,9 @@ namespace quench {
 namespace {
 
 std::set<std::string> names_in(const std::string& text) {
-  static const std::regex kName(R"(\{(\w*)\})");
+  static const std::regex pattern(R"(\{(\w*)\})");
   std::set<std::string> names;
-  for (std::sregex_iterator it(text.begin(), text.end(), kName), end; it != end; ++it)
+  for (std::sregex_iterator it(text.begin(), text.end(), pattern), end; it != end; ++it)
     names.insert((*it)[1]);
   return names;
 }
