@@ -1,43 +1,17 @@
 // quench: one binary, one subcommand per verb. Results on stdout, everything else on stderr. Exit
 // status 0, 1 when something failed, 2 when the command line is wrong.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <new>
 
+#include "apps/usage.h"
 #include "apps/verbs.h"
 #include "base/log.h"
 #include "base/version.h"
-
-namespace quench {
-namespace {
-
-// One line: what is wrong, and whose --help to read. An unknown verb is named, with the known ones.
-int usage_error(const CLI::App& app, const CLI::ParseError& error) {
-  std::string command = "quench";
-  const CLI::App* at = &app;
-  while (!at->get_subcommands().empty()) {
-    at = at->get_subcommands().front();
-    command += " " + at->get_name();
-  }
-  std::string what = error.what();
-  if (at->get_require_subcommand_min() > 0) {
-    const std::vector<std::string> rest = app.remaining(true);
-    std::string known;
-    for (const CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; })) {
-      known += (known.empty() ? "" : ", ") + sub->get_name();
-    }
-    what = rest.empty() ? "Expected one of " + known
-                        : "Unknown \"" + rest.front() + "\"; known are " + known;
-  }
-  std::fprintf(stderr, "quench: %s. See `%s --help`.\n", what.c_str(), command.c_str());
-  return 2;
-}
-
-}  // namespace
-}  // namespace quench
 
 int main(int argc, char** argv) {
   using namespace quench;
@@ -72,7 +46,9 @@ int main(int argc, char** argv) {
   add_check(app, chosen);
   add_list(app, chosen);
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> arguments = spelled_out({argv + 1, argv + argc});
+    std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the end
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& e) {
     return e.get_exit_code() == 0 ? app.exit(e) : usage_error(app, e);
   }

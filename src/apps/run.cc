@@ -14,7 +14,7 @@ namespace quench {
 namespace {
 
 constexpr const char* kRunExamples = R"~(Examples:
-  quench run --prompt "Tell me a story about a fox."
+  quench run demo "Tell me a story about a fox."
   echo "Translate to Chinese: good morning" | quench run
   quench run                                            chat on a terminal; Ctrl-D ends it
   quench run ~/models/Qwen3-8B --prompt hello --json
@@ -179,7 +179,7 @@ void add_run(CLI::App& app, Verb& chosen) {
   add_model_options(*verb, flags->session);
   add_memory_options(*verb, flags->session);
   add_engine_options(*verb, flags->session);
-  verb->add_option("--prompt", flags->prompt,
+  verb->add_option("-p,--prompt,PROMPT", flags->prompt,
                    "The prompt; without it stdin is read, or a chat begins");
   auto* system = verb->add_option("--system", flags->system, "System message");
   auto* chat_template = verb->add_option("--chat-template", flags->chat_template,

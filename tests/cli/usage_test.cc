@@ -18,6 +18,13 @@ TEST(CliUsage, EveryVerbHasHelpWithExamples) {
   }
 }
 
+TEST(CliUsage, HelpIsGivenHoweverItIsAskedFor) {
+  const Output help = quench({"run", "--help"});
+  EXPECT_EQ(quench({"help", "run"}).out, help.out);
+  EXPECT_EQ(quench({"run", "-h"}).out, help.out);
+  EXPECT_EQ(quench({"help"}).out, quench({"--help"}).out);
+}
+
 TEST(CliUsage, VersionIsOneLine) {
   const Output version = quench({"--version"});
   EXPECT_EQ(version.status, 0);
@@ -31,6 +38,9 @@ TEST(CliUsage, WrongUsageIsStatus2AndSaysWhat) {
   expect_usage_error(quench({"list"}), {"formats", "quench list --help"});
   expect_usage_error(quench({"list", "colours"}), {"\"colours\"", "formats", "recipes"});
   expect_usage_error(quench({"run", "--nope"}), {"--nope", "quench run --help"});
+  expect_usage_error(quench({"rnu"}), {"\"rnu\"", "was \"run\" meant?"});
+  expect_usage_error(quench({"run", "--promt=hi"}), {"--promt", "was --prompt meant?"});
+  expect_usage_error(quench({"run", "demo", "Tell", "me"}), {"too many: me"});
   expect_usage_error(quench({"run", "--threads", "-1"}), {"--threads", "-1", "1024"});
   expect_usage_error(quench({"run", "--threads", "many"}), {"--threads", "many"});
   expect_usage_error(quench({"run", "--kv-format", "q8"}),
