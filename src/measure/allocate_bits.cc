@@ -16,6 +16,8 @@
 namespace quench {
 namespace {
 
+namespace fs = std::filesystem;
+
 // Weights that a distortion is measured on: 64 rows of 1024.
 constexpr int64_t kNormalRows = 64;
 constexpr int64_t kNormalCols = 1024;
@@ -43,7 +45,10 @@ void set_format(const BitGroup& group, const std::string& format, Recipe& recipe
   }
 }
 
-// How much each group alone costs.
+// What was measured before an interrupt, beside the directory that is being made.
+std::string groups_note(const QuantizeOptions& options) { return options.out + ".groups.json"; }
+
+// How much each group alone costs. Kept in groups_note() as it is found, for --resume.
 class GroupMeter {
  public:
   GroupMeter(const QuantizeOptions& options, const ChoiceOptions& measuring,
@@ -61,13 +66,50 @@ class GroupMeter {
     }
     QUENCH_TRY(texts_, load_eval_texts(path, reference_->tokenizer(), chat_template));
     limit_tokens(texts_, measuring_.domain_tokens);
+    QUENCH_TRY(key_, key());
     const size_t together = open_at_once();
-    for (size_t first = 0; first < groups_.size(); first += together)
-      QUENCH_TRY_VOID(measure(first, std::min(together, groups_.size() - first)));
+    for (size_t first = take_kept(), count; first < groups_.size(); first += count) {
+      count = std::min(together, groups_.size() - first);
+      QUENCH_TRY_VOID(measure(first, count));
+      QUENCH_TRY_VOID(keep(first + count));
+    }
     return {};
   }
 
  private:
+  // What the prices are of. Only random weights have no checkpoint, and no loss to measure either.
+  Result<Json> key() const {
+    const Device& device = reference_->device();
+    QUENCH_TRY(const std::string weights,
+               reference_->files().checkpoint->sha256(device.num_workers()));
+    return Json{{"weights", weights},
+                {"text", texts_.sha256},
+                {"domain_tokens", measuring_.domain_tokens},
+                {"format", kCoarseFormat},
+                {"groups", groups_.size()}};
+  }
+
+  // The groups that need no measuring any more, from the first on: their number.
+  size_t take_kept() {
+    if (!options_.resume) return 0;
+    const auto note = read_json_file(groups_note(options_));
+    if (!note || !note->is_object() || note->value("key", Json()) != key_) return 0;
+    const Json prices = note->value("coarse_kld", Json::array());
+    size_t count = 0;
+    for (const Json& price : prices) {
+      if (!price.is_number() || count == groups_.size()) return 0;
+      groups_[count++].coarse_kld = price.get<double>();
+    }
+    return count;
+  }
+
+  Result<void> keep(size_t count) const {
+    Json prices = Json::array();
+    for (size_t i = 0; i < count; ++i) prices.push_back(groups_[i].coarse_kld);
+    const Json note = {{"key", key_}, {"coarse_kld", prices}};
+    return write_file_atomic(groups_note(options_), note.dump(1) + "\n");
+  }
+
   size_t open_at_once() const {
     const auto available = available_memory_bytes();
     const auto one = static_cast<double>(reference_->plan().total_bytes());
@@ -81,7 +123,7 @@ class GroupMeter {
     std::vector<const Session*> candidates;
     for (size_t i = first; i < first + count; ++i) {
       if (measuring_.stop != nullptr && measuring_.stop->load(std::memory_order_relaxed))
-        return fail(ErrorCode::kCancelled, "Interrupted while the groups were measured.");
+        return interrupted();
       if (measuring_.progress) {
         measuring_.progress("Measuring what each group of matrices costs", static_cast<int64_t>(i),
                             static_cast<int64_t>(groups_.size()));
@@ -95,10 +137,17 @@ class GroupMeter {
     }
     EvalOptions eval;
     eval.stop = measuring_.stop;
-    QUENCH_TRY(const Evaluation evaluation, evaluate(reference_.get(), candidates, texts_, eval));
+    const auto evaluation = evaluate(reference_.get(), candidates, texts_, eval);
+    if (!evaluation && evaluation.error().code == ErrorCode::kCancelled) return interrupted();
+    if (!evaluation) return tl::unexpected(evaluation.error());
     for (size_t i = 0; i < count; ++i)
-      groups_[first + i].coarse_kld = std::max(evaluation.candidates[i].overall.kld.mean, 0.0);
+      groups_[first + i].coarse_kld = std::max(evaluation->candidates[i].overall.kld.mean, 0.0);
     return {};
+  }
+
+  static Result<void> interrupted() {
+    return fail(ErrorCode::kCancelled,
+                "Interrupted while the groups were measured; --resume goes on from there.");
   }
 
   SessionOptions model_;
@@ -107,6 +156,7 @@ class GroupMeter {
   std::vector<BitGroup>& groups_;
   std::unique_ptr<Session> reference_;
   EvalTexts texts_;
+  Json key_;
 };
 
 // The rungs that are tried around the one that the preset begins with.
@@ -124,6 +174,39 @@ double rung_bits(const std::string& format) {
     if (format == rung.format) return rung.bits;
   }
   return 16.0;
+}
+
+// What each group gets by measurement.
+Result<BitAllocation> measure_bits(const QuantizeOptions& options, const Recipe& preset,
+                                   const ChoiceOptions& measuring) {
+  BitAllocation allocation;
+  allocation.preset = preset;
+  QUENCH_TRY(const auto planned, plan_model(options.session, Weights::kRequired));
+  allocation.groups = bit_groups(planned->plan);
+  QUENCH_TRY_VOID(GroupMeter(options, measuring, allocation.groups).run());
+  const std::span<const Rung> rungs = rungs_around(preset);
+  std::vector<double> distortions;
+  for (const Rung& rung : rungs) {
+    QUENCH_TRY(const double distortion, normal_distortion(rung.format, *planned->device));
+    distortions.push_back(distortion);
+  }
+  QUENCH_TRY(const double coarse, normal_distortion(kCoarseFormat, *planned->device));
+  double bits = 0.0;  // of what the preset gives to the same matrices
+  for (const BitGroup& group : allocation.groups)
+    bits += rung_bits(preset.format_for(group.role, group.layers.front())) * group.weights;
+  const std::vector<size_t> at =
+      allocate_rungs(allocation.groups, rungs, distortions, coarse, bits * (1.0 + 1e-9));
+  Recipe& measured = allocation.measured;
+  measured = preset;
+  measured.name = preset.name + ", by measurement";
+  measured.role_formats.clear();
+  measured.default_format = rungs.front().format;
+  for (size_t g = 0; g < at.size(); ++g) {
+    set_format(allocation.groups[g], rungs[at[g]].format, measured);
+    // A trellis wants rows that look normal.
+    measured.rotate |= find_format(rungs[at[g]].format)->trellis != nullptr;
+  }
+  return allocation;
 }
 
 struct MadeModel {
@@ -228,38 +311,6 @@ std::vector<size_t> allocate_rungs(const std::vector<BitGroup>& groups, std::spa
   }
 }
 
-Result<BitAllocation> measure_bits(const QuantizeOptions& options, const Recipe& preset,
-                                   const ChoiceOptions& measuring) {
-  BitAllocation allocation;
-  allocation.preset = preset;
-  QUENCH_TRY(const auto planned, plan_model(options.session, Weights::kRequired));
-  allocation.groups = bit_groups(planned->plan);
-  QUENCH_TRY_VOID(GroupMeter(options, measuring, allocation.groups).run());
-  const std::span<const Rung> rungs = rungs_around(preset);
-  std::vector<double> distortions;
-  for (const Rung& rung : rungs) {
-    QUENCH_TRY(const double distortion, normal_distortion(rung.format, *planned->device));
-    distortions.push_back(distortion);
-  }
-  QUENCH_TRY(const double coarse, normal_distortion(kCoarseFormat, *planned->device));
-  double bits = 0.0;  // of what the preset gives to the same matrices
-  for (const BitGroup& group : allocation.groups)
-    bits += rung_bits(preset.format_for(group.role, group.layers.front())) * group.weights;
-  const std::vector<size_t> at =
-      allocate_rungs(allocation.groups, rungs, distortions, coarse, bits * (1.0 + 1e-9));
-  Recipe& measured = allocation.measured;
-  measured = preset;
-  measured.name = preset.name + ", by measurement";
-  measured.role_formats.clear();
-  measured.default_format = rungs.front().format;
-  for (size_t g = 0; g < at.size(); ++g) {
-    set_format(allocation.groups[g], rungs[at[g]].format, measured);
-    // A trellis wants rows that look normal.
-    measured.rotate |= find_format(rungs[at[g]].format)->trellis != nullptr;
-  }
-  return allocation;
-}
-
 Result<AllocatedModel> make_allocated(const QuantizeOptions& options, const Recipe& preset,
                                       const ChoiceOptions& measuring) {
   QuantizeOptions first = options;
@@ -267,10 +318,12 @@ Result<AllocatedModel> make_allocated(const QuantizeOptions& options, const Reci
   // What cannot be made is refused before minutes of measuring.
   QUENCH_TRY_VOID(plan_quantize(first));
   const std::string other = options.out + ".by-role";
-  if (is_directory(other) && !options.resume) {
+  const std::string note = groups_note(options);
+  for (const std::string& left : {other, note}) {
+    if (options.resume || !fs::exists(left)) continue;
     return fail(ErrorCode::kInvalidArgument,
                 "{}: an interrupted --allocate left this; go on with --resume, or remove it.",
-                other);
+                left);
   }
   AllocatedModel made;
   QUENCH_TRY(made.allocation, measure_bits(options, preset, measuring));
@@ -295,13 +348,15 @@ Result<AllocatedModel> make_allocated(const QuantizeOptions& options, const Reci
   } else {
     QUENCH_TRY_VOID(remove_directory(options.out));
     std::error_code error;
-    std::filesystem::rename(other, options.out, error);
+    fs::rename(other, options.out, error);
     if (error)
       return fail(ErrorCode::kIo, "{}: cannot rename to {}: {}.", other, options.out,
                   error.message());
   }
   QUENCH_TRY_VOID(write_file_atomic(options.out + "/allocation.json",
                                     allocation_json(allocation).dump(1) + "\n"));
+  std::error_code ignored;
+  fs::remove(note, ignored);
   return made;
 }
 

@@ -46,18 +46,16 @@ struct BitAllocation {
   bool is_accepted = false;
 };
 
-// preset: of recipe_for_bits() with the same bits, of the whole model. Measures on the calibration
-// text (options.calibration).
-Result<BitAllocation> measure_bits(const QuantizeOptions& options, const Recipe& preset,
-                                   const ChoiceOptions& measuring);
-
 struct AllocatedModel {
   BitAllocation allocation;
   QuantizeJob job;  // of the model that was kept
   QuantizeReport report;
 };
-// Makes both models, the one that is not kept beside options.out for as long as it takes, judges
-// them on measuring.text_path, and leaves the better in options.out with a file allocation.json.
+// preset: of recipe_for_bits() with the same bits, of the whole model. Measures the groups on the
+// calibration text (options.calibration), makes both models, the one that is not kept beside
+// options.out for as long as it takes, judges them on measuring.text_path, and leaves the better in
+// options.out with a file allocation.json. After an interrupt, options.resume measures only the
+// groups that are left; options.session is a model with a checkpoint.
 Result<AllocatedModel> make_allocated(const QuantizeOptions& options, const Recipe& preset,
                                       const ChoiceOptions& measuring);
 

@@ -15,6 +15,29 @@ std::unique_ptr<PlannedModel> demo() {
   return plan_model(options, Weights::kRequired).value();
 }
 
+// The real thing, short: rounding only, little text.
+struct ShortJob {
+  explicit ShortJob(const std::string& name, int64_t domain_tokens)
+      : dir(std::filesystem::temp_directory_path() / ("quench-allocate-" + name)),
+        preset(*recipe_for_bits(demo()->plan, 5.6)) {
+    std::filesystem::remove_all(dir);
+    std::filesystem::create_directories(dir);
+    options.session.device_options.num_threads = 2;
+    options.algorithm = "rtn";
+    options.out = (dir / "out").string();
+    measuring.domain_tokens = domain_tokens;
+  }
+  ~ShortJob() { std::filesystem::remove_all(dir); }
+  ShortJob(const ShortJob&) = delete;
+  ShortJob& operator=(const ShortJob&) = delete;
+  Result<AllocatedModel> make() const { return make_allocated(options, preset, measuring); }
+
+  std::filesystem::path dir;
+  Recipe preset;
+  QuantizeOptions options;
+  ChoiceOptions measuring;
+};
+
 TEST(AllocateBits, EveryQuantizedMatrixIsInOneGroup) {
   const auto model = demo();
   double weights = 0.0;
@@ -58,20 +81,9 @@ TEST(AllocateBits, DistortionFallsWithBits) {
   EXPECT_NEAR(*normal_distortion("int8", *model->device), 1.4e-4, 1e-4);
 }
 
-// The real thing, short: rounding only, little text.
 TEST(AllocateBits, TheBetterModelIsKept) {
-  const auto dir = std::filesystem::temp_directory_path() / "quench-allocate-test";
-  std::filesystem::remove_all(dir);
-  std::filesystem::create_directories(dir);
-  QuantizeOptions options;
-  options.session.device_options.num_threads = 2;
-  options.algorithm = "rtn";
-  options.out = (dir / "out").string();
-  ChoiceOptions measuring;
-  measuring.domain_tokens = 128;
-  const auto planned = demo();
-  const Recipe preset = *recipe_for_bits(planned->plan, 5.6);
-  const auto made = make_allocated(options, preset, measuring);
+  const ShortJob job("test", 128);
+  const auto made = job.make();
   ASSERT_TRUE(made) << made.error().message;
   const BitAllocation& allocation = made->allocation;
   EXPECT_LE(allocation.measured_bytes, allocation.preset_bytes * 101 / 100);
@@ -79,15 +91,49 @@ TEST(AllocateBits, TheBetterModelIsKept) {
   for (const BitGroup& group : allocation.groups) EXPECT_GT(group.coarse_kld, 0.0);
   // What lies there is the one that was kept.
   SessionOptions kept;
-  kept.model = options.out;
-  const auto kld = measure_kld(options.session, kept, measuring);
+  kept.model = job.options.out;
+  const auto kld = measure_kld(job.options.session, kept, job.measuring);
   ASSERT_TRUE(kld) << kld.error().message;
   EXPECT_EQ(kld->mean, std::min(allocation.measured_kld->mean, allocation.preset_kld->mean));
-  EXPECT_FALSE(is_directory(options.out + ".by-role"));
-  const Json json = *read_json_file(options.out + "/allocation.json");
+  EXPECT_FALSE(is_directory(job.options.out + ".by-role"));
+  const Json json = *read_json_file(job.options.out + "/allocation.json");
   EXPECT_EQ(json["accepted"].get<bool>(), allocation.is_accepted);
   EXPECT_NE(allocation_text(json).find("by measurement"), std::string::npos);
-  std::filesystem::remove_all(dir);
+}
+
+TEST(AllocateBits, ResumingMeasuresOnlyTheGroupsThatAreLeft) {
+  ShortJob job("resume-test", 32);
+  std::atomic<bool> stop{false};
+  std::vector<int64_t> measured;  // groups, in both runs
+  int64_t interrupt_at = 8;
+  job.measuring.stop = &stop;
+  job.measuring.progress = [&](const std::string& stage, int64_t done, int64_t /*total*/) {
+    if (stage.find("each group") == std::string::npos) return;
+    if (done == interrupt_at) stop = true;
+    measured.push_back(done);
+  };
+  const auto interrupted = job.make();
+  ASSERT_FALSE(interrupted);
+  EXPECT_EQ(interrupted.error().code, ErrorCode::kCancelled);
+  EXPECT_NE(interrupted.error().message.find("--resume"), std::string::npos);
+  const std::string note = job.options.out + ".groups.json";
+  ASSERT_TRUE(std::filesystem::exists(note));
+
+  stop = false;
+  interrupt_at = -1;
+  const auto refused = job.make();
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find(note), std::string::npos) << refused.error().message;
+
+  job.options.resume = true;
+  const Json kept = (*read_json_file(note))["coarse_kld"];
+  measured.clear();
+  const auto made = job.make();
+  ASSERT_TRUE(made) << made.error().message;
+  ASSERT_FALSE(measured.empty());
+  EXPECT_EQ(measured.front(), static_cast<int64_t>(kept.size()));
+  EXPECT_EQ(made->allocation.groups.front().coarse_kld, kept[0].get<double>());
+  EXPECT_FALSE(std::filesystem::exists(note));
 }
 
 }  // namespace
