@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "apps/options.h"
+#include "apps/progress.h"
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -105,7 +106,13 @@ Result<Place> place_here(const PlanFlags& flags, const Predictor& predictor,
   place.setup.prompt_tokens = flags.prompt_tokens;
   place.setup.output_tokens = flags.output_tokens;
   place.setup.batch = flags.batch;
-  QUENCH_TRY(place.predict, predict_here(options, ceilings, place.setup));
+  ProgressLine progress(true);
+  progress.show(fmt::format("Running some layers of {} in {} to see how fast they are here",
+                            model->files.name, precision.empty() ? "its own format" : precision),
+                0, 1);
+  auto predict = predict_here(options, ceilings, place.setup);
+  progress.clear();
+  QUENCH_TRY(place.predict, std::move(predict));
   place.key =
       prediction_key(measured_model(model->files.name, model->plan, ""), model->device->isa(),
                      model->device->num_workers(), static_cast<int64_t>(flags.batch));

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/topology.h"
 #include "devices/trace.h"
@@ -21,7 +22,10 @@ constexpr int64_t kFewestLayers = 2;
 constexpr int64_t kAssumedL3Bytes = int64_t{32} << 20;
 // Of the free memory.
 constexpr double kSliceMemoryShare = 0.25;
+// Rounds of all rows: so many, but of a large model, whose rows take long enough to say something
+// at once, only those that begin within the time.
 constexpr int64_t kSliceRounds = 5;
+constexpr double kSliceS = 2.0;
 constexpr int64_t kDecodeSteps = 8;
 constexpr int64_t kSliceBatches[] = {1, 16};
 constexpr int64_t kSlicePrompts[] = {16, 64, 256, 1024};
@@ -199,7 +203,10 @@ Result<SliceTimes> SliceTimes::measure(const SessionOptions& whole, const Plan& 
   QUENCH_TRY(const auto slice, ModelSlice::open(whole, plan, longest, largest_batch,
                                                 longest + largest_batch * kPageTokens));
   std::vector<std::vector<PassParts>> parts(rows.size());
+  double start_s = 0.0;
   for (int64_t round = -1; round < kSliceRounds; ++round) {  // the first touches memory and caches
+    if (round == 0) start_s = now_s();
+    if (round > 0 && now_s() - start_s > kSliceS) break;
     for (size_t i = 0; i < rows.size(); ++i) {
       const PassParts one = slice->run(rows[i]);
       if (round >= 0) parts[i].push_back(one);
