@@ -74,21 +74,22 @@ int64_t EvalTexts::num_tokens() const {
 
 std::vector<std::string> split_documents(const std::string& text) {
   std::vector<std::string> documents;
-  std::string current;
-  auto finish = [&] {
-    if (current.find_first_not_of(" \t\n") != std::string::npos) documents.push_back(current);
-    current.clear();
+  auto add = [&](size_t begin, size_t end) {
+    std::string document = text.substr(begin, end - begin);
+    if (document.find_first_not_of(" \t\r\n") != std::string::npos)
+      documents.push_back(std::move(document));
   };
-  const auto split = for_each_line(text, [&](int64_t, const std::string& line) -> Result<void> {
-    if (line == kSeparator) {
-      finish();
-    } else {
-      current += line;
-      current += '\n';
-    }
-    return {};
-  });
-  finish();
+  size_t begin = 0;
+  for (size_t line = 0, next; line < text.size(); line = next) {
+    const size_t end = std::min(text.find('\n', line), text.size());
+    next = std::min(end + 1, text.size());
+    std::string_view content = std::string_view(text).substr(line, end - line);
+    if (content.ends_with('\r')) content.remove_suffix(1);
+    if (content != kSeparator) continue;
+    add(begin, line);
+    begin = next;
+  }
+  add(begin, text.size());
   return documents;
 }
 

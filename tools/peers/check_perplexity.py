@@ -49,7 +49,7 @@ def default_text(path):
     """One document: what the other two programs would make of a separator differs."""
     texts = [(ROOT / f"texts/eval/{name}.txt").read_text(encoding="utf-8") for name in ("english", "python")]
     joined = "\n".join(text[:SHARE] for text in texts).replace("<|endoftext|>\n", "")
-    path.write_text(joined.rstrip("\n") + "\n", encoding="utf-8")  # quench ends every document with a line's end
+    path.write_text(joined, encoding="utf-8")
     return path
 
 

@@ -42,7 +42,11 @@ TEST(EvalWindows, HalvesAreThoseOfLlamaCpp) {
 
 TEST(EvalTexts, DocumentsAreParted) {
   EXPECT_EQ(split_documents("a\nb\n<|endoftext|>\n\n<|endoftext|>\nc\r\n"),
-            (std::vector<std::string>{"a\nb\n", "c\n"}));
+            (std::vector<std::string>{"a\nb\n", "c\r\n"}));
+  // As they are: another program reads the same bytes.
+  EXPECT_EQ(split_documents("a\r\nb"), std::vector<std::string>{"a\r\nb"});
+  EXPECT_EQ(split_documents("a\n<|endoftext|>\r\n\nb"), (std::vector<std::string>{"a\n", "\nb"}));
+  EXPECT_EQ(split_documents("a<|endoftext|>\n"), std::vector<std::string>{"a<|endoftext|>\n"});
   EXPECT_TRUE(split_documents("").empty());
 }
 
