@@ -274,6 +274,12 @@ Result<void> check_ids(const EvalTexts& texts, int64_t vocab_size) {
   return {};
 }
 
+size_t num_documents(const EvalTexts& texts) {
+  size_t count = 0;
+  for (const EvalDomain& domain : texts.domains) count += domain.documents.size();
+  return count;
+}
+
 // Every window of every document.
 Result<void> run_texts(Evaluator& evaluator, const EvalTexts& texts, const EvalOptions& options,
                        const Evaluation& result, std::vector<Column>& columns) {
@@ -293,8 +299,16 @@ Result<void> run_texts(Evaluator& evaluator, const EvalTexts& texts, const EvalO
       if (options.progress) options.progress(done, result.tokens);
     }
   }
-  if (evaluator.used_all_rows()) return {};
-  return unfit_reference();
+  if (!evaluator.used_all_rows()) return unfit_reference();
+  const bool any = std::any_of(columns.begin(), columns.end(),
+                               [](const Column& column) { return !column.models.front().empty(); });
+  if (any) return {};
+  return fail(
+      ErrorCode::kInvalidArgument,
+      "{}: no token can be scored: of {} documents with {} tokens in all none fills a "
+      "window of {} tokens, which the convention of halves wants; take a smaller --context, "
+      "more text, or the sliding convention.",
+      texts.path, num_documents(texts), result.tokens, result.context);
 }
 
 Result<void> ask_questions(const std::vector<JudgedModel>& models, const EvalTexts& texts,
