@@ -339,6 +339,13 @@ void add_remarks(const RecordSide& side, std::vector<Clause>& remarks) {
   }
 }
 
+// The side with only the tasks that the other has as well: what is pooled must be of the same work.
+RecordSide shared_with(const RecordSide& other, RecordSide side) {
+  std::erase_if(side.tasks,
+                [&](const SideTask& task) { return find_task(other, task.name) == nullptr; });
+  return side;
+}
+
 }  // namespace
 
 Result<Comparison> compare_records(const Json& record_a, const Json& record_b, double alpha) {
@@ -384,7 +391,10 @@ Result<Comparison> compare_sides(const RecordSide& a, const RecordSide& b, doubl
   // Pairs can be won in two ways each.
   result.runs_needed = are_pairs ? static_cast<int64_t>(std::ceil(1.0 - std::log2(row_alpha)))
                                  : runs_needed(row_alpha, strata);
-  for (const auto& breakdown : {decode_breakdown(a, b), first_token_breakdown(a, b)}) {
+  const RecordSide shared_a = shared_with(b, a);
+  const RecordSide shared_b = shared_with(a, b);
+  for (const auto& breakdown :
+       {decode_breakdown(shared_a, shared_b), first_token_breakdown(shared_a, shared_b)}) {
     if (breakdown) result.breakdowns.push_back(*breakdown);
   }
   add_remarks(a, result.remarks);

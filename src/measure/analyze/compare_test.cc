@@ -126,6 +126,17 @@ TEST(Compare, CausesMultiplyToTheRatio) {
   EXPECT_NEAR(decode.causes.back().factor, 1.0, 0.05);
 }
 
+TEST(Compare, CausesAreOfTheTasksThatBothHave) {
+  Json few = record(2, 5);
+  few["tasks"].erase(0);
+  few["tasks"].erase(0);
+  Json many = record(1, 5);
+  for (Json& run : many["tasks"][0]["runs"]) run["decode_tok_s"] = 1e3;
+  for (Json& run : many["tasks"][1]["runs"]) run["decode_tok_s"] = 1e3;
+  const Comparison c = *compare_records(many, few, 0.01);
+  EXPECT_NEAR(c.breakdowns.front().speedup, find_row(c, "code/en", "decode_tok_s").speedup, 0.05);
+}
+
 TEST(Compare, ImpossibleRecordsAreSaid) {
   Json fast = record(1, 10, 0.01);  // 10,000 tok/s of 1e8 bytes at 20 GB/s
   const Comparison c = compare_records(record(2, 10), fast).value();
