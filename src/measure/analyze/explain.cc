@@ -38,6 +38,9 @@ Explanation explain_one(const Predictor& predictor, const Claim& claim) {
     const bool knows_length = claim.has_tokens || claim.tok_s;
     if (knows_length && observed < result.limit_s) {
       result.verdict = Verdict::kImpossible;
+    } else if (const auto shortage = find_shortage(claim, result.sound);
+               knows_length && shortage && shortage->rules_out(observed)) {
+      result.verdict = Verdict::kDoesNotFit;
     } else if (observed < result.sound.request_s.low) {
       result.verdict = Verdict::kFaster;
     } else if (observed > result.sound.request_s.high) {
@@ -159,8 +162,9 @@ std::string nearest_text(const Explanation& e) {
   const std::string figure = e.claim.memory_bytes
                                  ? fmt::format("{:.2f} GB", *row.memory_bytes / 1e9)
                                  : fmt::format("{:.4g} tok/s", *row.decode_tok_s);
-  return fmt::format("{} {}, {}, {}, prompt {}: {} ({})", row.model, row.precision, row.engine,
-                     row.device, row.prompt_tokens, figure, row.source);
+  const std::string devices = row.devices > 1 ? fmt::format("{} x ", row.devices) : "";
+  return fmt::format("{} {}, {}, {}{}, prompt {}: {} ({})", row.model, row.precision, row.engine,
+                     devices, row.device, row.prompt_tokens, figure, row.source);
 }
 
 std::string verdict_text(const Explanation& e) {
@@ -168,7 +172,17 @@ std::string verdict_text(const Explanation& e) {
     case Verdict::kAsExpected:
       return "as expected";
     case Verdict::kImpossible:
-      return fmt::format("impossible: at the device's peaks alone it takes {:.3g} s", e.limit_s);
+      return fmt::format("impossible: the device's peaks alone allow {}{}",
+                         e.claim.tok_s ? "at most " : "no less than ", e.claim.text_of(e.limit_s));
+    case Verdict::kDoesNotFit: {
+      const Shortage shortage = find_shortage(e.claim, e.sound).value();
+      return fmt::format(
+          "does not fit: {:.1f} GB are needed, {:.1f} GB can be used; with the rest in host memory "
+          "{} {}",
+          shortage.needed_bytes / 1e9, shortage.usable_bytes / 1e9,
+          e.claim.tok_s ? "it would be at most" : "it would take at least",
+          e.claim.text_of(shortage.low_s));
+    }
     case Verdict::kFaster:
       return fmt::format("{:.1f} times faster than expected", 1.0 / e.factor);
     case Verdict::kSlower:
@@ -184,8 +198,8 @@ std::string verdict_text(const Explanation& e) {
 }  // namespace
 
 const char* verdict_name(Verdict verdict) {
-  constexpr const char* kNames[] = {"as_expected", "slower", "faster",
-                                    "impossible",  "less",   "more"};
+  constexpr const char* kNames[] = {"as_expected", "slower", "faster",      "impossible",
+                                    "less",        "more",   "does_not_fit"};
   return kNames[static_cast<int>(verdict)];
 }
 
@@ -348,9 +362,13 @@ std::string explain_text(const ExplainReport& report) {
     if (shown == 0) text += "  no single cause fits; look for two at once\n";
     std::string misses;
     for (const Hypothesis& h : e.hypotheses) {
-      if (!h.fits && !e.claim.memory_bytes)
-        misses += fmt::format("{}{} ({:.2g} to {:.2g} s)", misses.empty() ? "" : ", ", h.id,
-                              h.low_s, h.high_s);
+      if (h.fits || e.claim.memory_bytes) continue;
+      std::string name = h.id;
+      std::replace(name.begin(), name.end(), '-', ' ');
+      const std::string low = e.claim.text_of(h.low_s);
+      const std::string high = e.claim.text_of(h.high_s);
+      misses += fmt::format("{}{} ({})", misses.empty() ? "" : ", ", name,
+                            low == high ? low : low + " to " + high);
     }
     if (!misses.empty()) text += "  do not fit: " + misses + "\n";
   }

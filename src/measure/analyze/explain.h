@@ -8,7 +8,7 @@
 
 namespace quench {
 
-enum class Verdict { kAsExpected, kSlower, kFaster, kImpossible, kLess, kMore };
+enum class Verdict { kAsExpected, kSlower, kFaster, kImpossible, kLess, kMore, kDoesNotFit };
 const char* verdict_name(Verdict verdict);
 
 struct Explanation {

@@ -141,6 +141,15 @@ TEST(Explain, TooFastIsImpossibleOrCountedDifferently) {
   const Explanation counted = explain(made);
   EXPECT_EQ(counted.verdict, Verdict::kFaster);
   EXPECT_EQ(counted.hypotheses.front().id, "prompt-counted");
+  // Published, on an engine that no fitted row is of.
+  made = claim("Qwen3-0.6B", "sglang", "bf16", "H20");
+  made.placement.prompt_tokens = 6144.0;
+  made.tok_s = 1426.46;
+  EXPECT_EQ(explain(made).hypotheses.front().id, "prompt-counted");
+  // A rate is answered with rates.
+  const std::string text = explain_text({{impossible}, {}, {}});
+  EXPECT_NE(text.find("at most"), std::string::npos) << text;
+  EXPECT_EQ(text.find(" s)"), std::string::npos) << text;
 }
 
 TEST(Explain, WhatDoesNotFitIsSaid) {
@@ -149,6 +158,18 @@ TEST(Explain, WhatDoesNotFitIsSaid) {
   const Explanation e = explain(made);
   EXPECT_EQ(e.hypotheses.front().id, "does-not-fit");
   EXPECT_TRUE(e.hypotheses.front().fits);
+  // As fast as on a device that holds it, on one that does not.
+  const Explanation fast = explain_speed("Qwen2.5-72B", "vllm", "bf16", "H100", 20.0);
+  EXPECT_EQ(fast.verdict, Verdict::kDoesNotFit);
+  EXPECT_EQ(fast.hypotheses.front().id, "more-devices");
+  EXPECT_NE(explain_text({{fast}, {}, {}}).find("85.1 GB can be used"), std::string::npos);
+  // A processor has no link, and no host beside it.
+  const Explanation cpu = explain_speed("Qwen2.5-7B", "llama.cpp", "q4_0", "EPYC-9654", 3.0);
+  EXPECT_EQ(cpu.verdict, Verdict::kSlower);
+  for (const Hypothesis& h : cpu.hypotheses) {
+    EXPECT_NE(h.id, "offload");
+    EXPECT_NE(h.id, "host-fallback");
+  }
   Claim none = claim("Qwen2.5-7B", "transformers", "bf16", "A100");
   EXPECT_FALSE(explain_claims(shipped_predictor(), {none}));
 }

@@ -14,6 +14,8 @@ constexpr double kHostLowBytesPerS = 15e9;
 constexpr double kHostHighBytesPerS = 200e9;
 // A claim this far outside a range still fits: published figures are rounded, programs differ.
 constexpr double kSlack = 1.25;
+// What published memory is off by at most (docs/predicting.md).
+constexpr double kMemorySlack = 1.03;
 
 class Collector {
  public:
@@ -52,6 +54,18 @@ Subject subject_of(const Placement& p) {
 
 bool is_quantized(const Precision& precision) { return precision.weight_bits < 16.0; }
 
+// Behind a link, unlike a processor, or a chip whose parts share one memory.
+bool has_own_memory(const Hardware& device) { return device.kind == "gpu" || device.kind == "npu"; }
+
+double link_bytes_per_s(const Hardware& device) {
+  return device.find("pcie_gb_s").value_or(16.0) * kLinkShare * 1e9;
+}
+
+// Three digits, never an exponent.
+std::string digits(double value) {
+  return value < 100.0 ? fmt::format("{:.3g}", value) : fmt::format("{:.0f}", value);
+}
+
 // Causes that the model itself has arithmetic for.
 void add_modelled(const Predictor& predictor, const Claim& claim, const Prediction& sound,
                   Collector& all) {
@@ -63,10 +77,9 @@ void add_modelled(const Predictor& predictor, const Claim& claim, const Predicti
     if (const auto fp32 = predictor.engines().precision("fp32")) wide.precision = *fp32;
     const double s = request_s(wide, sound.calibration.constants);
     all.add("fp32", 0.4, s, 1.2 * std::max(s, 2.0 * expected),
-            fmt::format("the weights are loaded as fp32: {:.1f} GB instead of {:.1f} are read, "
-                        "{:.3g} s",
+            fmt::format("the weights are loaded as fp32: {:.1f} GB instead of {:.1f} are read, {}",
                         stored_weights_bytes(wide.shape, wide.precision) / 1e9,
-                        sound.memory.weights_bytes / 1e9, s),
+                        sound.memory.weights_bytes / 1e9, claim.text_of(s)),
             "the dtype of a weight after loading (torch_dtype), memory twice as large");
   }
   // Without a cache every step is a prefill of all that came before.
@@ -80,6 +93,7 @@ void add_modelled(const Predictor& predictor, const Claim& claim, const Predicti
                         whole.prompt_tokens, step_s * 1e3),
             "time per token grows with the length of the text; use_cache in the configuration");
   }
+  if (!has_own_memory(p.device)) return;
   const double bytes = sound.memory.weights_bytes;
   all.add(
       "host-fallback", 0.25, tokens * sound.step.weights_bytes / kHostHighBytesPerS,
@@ -92,36 +106,37 @@ void add_modelled(const Predictor& predictor, const Claim& claim, const Predicti
 
 void add_offload(const Claim& claim, const Prediction& sound, Collector& all) {
   const Placement& p = claim.placement;
-  const double link = p.device.find("pcie_gb_s").value_or(16.0) * kLinkShare * 1e9;
-  const double weights = sound.memory.weights_bytes;
-  const double usable = usable_bytes(p.device) * static_cast<double>(p.devices);
-  const double missing = std::max(sound.memory.total_bytes() - usable, 0.0);
-  const double extra_s = claim.request_s() - sound.request_s.value;
-  const double steps = std::max(p.output_tokens, 1.0);
-  const double implied = extra_s / steps * link;
-  if (missing > 0.0) {
-    const double low = sound.request_s.value + steps * std::min(missing, weights) / link;
-    const double high = sound.request_s.value + steps * weights / (0.25 * link);
+  if (!has_own_memory(p.device)) return;
+  if (const auto shortage = find_shortage(claim, sound)) {
     all.add(
-        "does-not-fit", 8.0, low, high,
+        "does-not-fit", 8.0, shortage->low_s, shortage->high_s,
         fmt::format("{:.1f} GB are needed and the device has {:.1f} GB for it: at least {:.1f} GB "
                     "lie in host memory and cross the link at {:.0f} GB/s for every token, "
                     "{:.0f} ms",
-                    sound.memory.total_bytes() / 1e9, usable / 1e9, missing / 1e9, link / 1e9,
-                    missing / link * 1e3),
+                    shortage->needed_bytes / 1e9, shortage->usable_bytes / 1e9,
+                    shortage->missing_bytes() / 1e9, shortage->link_bytes_per_s / 1e9,
+                    shortage->missing_bytes() / shortage->link_bytes_per_s * 1e3),
         "fewer bits per weight, or a larger device; a map of layers to devices");
-  } else if (implied > 0.02 * weights) {
-    all.add(
-        "offload", 0.9, sound.request_s.value + steps * 0.02 * weights / link,
-        sound.request_s.value + steps * weights / link,
-        fmt::format("part of the weights lies in host memory, because something else held the "
-                    "device when they were loaded: at {:.0f} GB/s over the link, {:.1f} GB a token "
-                    "fit the claim ({:.0f} % of {:.1f} GB)",
-                    link / 1e9, std::min(implied, weights) / 1e9,
-                    100.0 * std::min(implied / weights, 1.0), weights / 1e9),
-        "the device of every layer (hf_device_map); free memory before loading, other "
-        "processes on the device");
+    return;
   }
+  const double link = link_bytes_per_s(p.device);
+  const double weights = sound.memory.weights_bytes;
+  const double steps = std::max(p.output_tokens, 1.0);
+  const double implied = (claim.request_s() - sound.request_s.value) / steps * link;
+  if (implied <= 0.02 * weights) return;
+  all.add(
+      "offload", 0.9, sound.request_s.value + steps * 0.02 * weights / link,
+      sound.request_s.value + steps * weights / link,
+      fmt::format("part of the weights lies in host memory, because something else held the "
+                  "device when they were loaded: at {:.0f} GB/s over the link, {:.1f} GB a token "
+                  "fit the claim ({:.0f} % of {:.1f} GB)",
+                  link / 1e9, std::min(implied, weights) / 1e9,
+                  100.0 * std::min(implied / weights, 1.0), weights / 1e9),
+      p.engine.kind == "native"
+          ? "how many layers the program says it put on the device (llama.cpp: -ngl); free memory "
+            "before loading, other processes on the device"
+          : "the device of every layer (hf_device_map); free memory before loading, other "
+            "processes on the device");
 }
 
 // Causes known from published rows and threads, as factors of the expected time.
@@ -136,7 +151,13 @@ void add_factors(const Predictor& predictor, const Claim& claim, const Predictio
             "bitsandbytes' int8 path is in use: published 30.1 against 7.9 tok/s, 3.8 times slower",
             "load_in_8bit in the call; the class of a linear layer");
   }
-  if (is_quantized(p.precision) && p.precision.name.find("bnb") == std::string::npos) {
+  const bool is_native = p.engine.kind == "native";
+  if (is_native) {
+    all.add("plain-build", 0.5, 2.0 * expected, 10.0 * expected,
+            "the program was built without this processor's vector instructions, or without the "
+            "device's part (CUDA, Metal), and runs plain code",
+            "the features and devices that it prints at start; another build");
+  } else if (is_quantized(p.precision) && p.precision.name.find("bnb") == std::string::npos) {
     all.add("no-kernel", 0.8, 5.0 * expected, 20.0 * expected,
             "the compiled kernel for these weights is missing and they are unpacked in the "
             "interpreter's framework: 5 to 20 times slower (reports of 7 against 60 tok/s)",
@@ -148,10 +169,19 @@ void add_factors(const Predictor& predictor, const Claim& claim, const Predictio
                   "so {} of them fit {:.1f} times",
                   std::max(1, static_cast<int>(std::lround(factor - 1.0))), factor),
       "the device's process list and its load while this program pauses");
-  all.add("layer-split", 0.4, 1.3 * expected, 10.0 * expected,
-          "the layers are spread over several devices, one of which works at a time; reports reach "
-          "a factor of 10",
-          "the number of devices the program uses; run on one");
+  if (p.device.kind == "cpu") {
+    all.add("memory-channels", 0.4, 1.3 * expected, 8.0 * expected,
+            "only some of the memory channels are filled, or the threads of one socket read the "
+            "other's memory: bandwidth falls with the channels that are used",
+            "the channels that have modules (dmidecode -t memory); the nodes of threads and "
+            "memory (numactl)");
+  }
+  if (has_own_memory(p.device))
+    all.add(
+        "layer-split", 0.4, 1.3 * expected, 10.0 * expected,
+        "the layers are spread over several devices, one of which works at a time; reports reach "
+        "a factor of 10",
+        "the number of devices the program uses; run on one");
   const double slower_host = sound.step.host_s > 0.0
                                  ? request_s(p,
                                              [&] {
@@ -208,18 +238,25 @@ void add_faster(const Claim& claim, const Prediction& sound, Collector& all) {
   if (p.prompt_tokens > 0.05 * p.output_tokens) {
     const double factor = (p.prompt_tokens + p.output_tokens) / p.output_tokens;
     all.add(
-        "prompt-counted", 0.9, expected / factor, expected / factor,
+        "prompt-counted", 0.9, sound.request_s.low / factor, sound.request_s.high / factor,
         fmt::format("the prompt's tokens are counted as well, as Qwen3's tables do: {:.1f} times "
-                    "more",
-                    factor),
+                    "more than the {} tokens per second that are generated",
+                    factor, digits(p.output_tokens * p.batch / claim.request_s() / factor)),
         "what tokens per second is a share of");
   }
   all.add("batch-counted", 0.6, expected / 64.0, expected / 1.5,
           "the figure is of several requests together", "the number of requests at once");
   all.add("speculation", 0.4, expected / 4.0, expected / 1.3,
           "drafts are verified several at a time (speculative decoding)", "the engine's settings");
-  all.add("fewer-bits", 0.5, expected / 4.0, expected / 1.5,
+  const auto shortage = find_shortage(claim, sound);
+  all.add("fewer-bits", 0.5, expected / 4.0, shortage ? expected : expected / 1.5,
           "the weights are stored in fewer bits than said", "memory used; the kernel's name");
+  if (!shortage) return;
+  const double devices =
+      std::ceil(shortage->needed_bytes * static_cast<double>(p.devices) / shortage->usable_bytes);
+  all.add("more-devices", 0.9, expected / devices, sound.request_s.high,
+          fmt::format("more devices worked on it than were said: {:.0f} hold it", devices),
+          "the number of devices the program uses, and --devices");
 }
 
 }  // namespace
@@ -228,10 +265,38 @@ double Claim::request_s() const {
   return latency_s ? *latency_s : placement.output_tokens * placement.batch / tok_s.value_or(1.0);
 }
 
+std::string Claim::text_of(double time_s) const {
+  return tok_s ? digits(placement.output_tokens * placement.batch / time_s) + " tok/s"
+               : digits(time_s) + " s";
+}
+
+bool Shortage::rules_out(double request_s) const { return request_s < low_s / kSlack; }
+
+std::optional<Shortage> find_shortage(const Claim& claim, const Prediction& sound) {
+  const Placement& p = claim.placement;
+  if (!has_own_memory(p.device)) return std::nullopt;
+  Shortage result;
+  // What loading needs for a moment is no need of running.
+  MemoryTerms running = sound.memory;
+  running.load_peak_bytes = 0.0;
+  result.needed_bytes = running.total_bytes();
+  result.usable_bytes = usable_bytes(p.device) * static_cast<double>(p.devices);
+  if (result.needed_bytes <= kMemorySlack * result.usable_bytes) return std::nullopt;
+  result.link_bytes_per_s = link_bytes_per_s(p.device);
+  const double weights = running.weights_bytes;
+  const double steps = std::max(p.output_tokens, 1.0);
+  result.low_s = sound.request_s.value +
+                 steps * std::min(result.missing_bytes(), weights) / result.link_bytes_per_s;
+  result.high_s = sound.request_s.value + steps * weights / (0.25 * result.link_bytes_per_s);
+  return result;
+}
+
 std::vector<Hypothesis> time_hypotheses(const Predictor& predictor, const Claim& claim,
                                         const Prediction& sound, const Prediction& seen) {
   Collector all(claim.request_s());
-  if (claim.request_s() < sound.request_s.value) {
+  const auto shortage = find_shortage(claim, sound);
+  if (claim.request_s() < sound.request_s.value ||
+      (shortage && shortage->rules_out(claim.request_s()))) {
     add_faster(claim, sound, all);
     return std::move(all).ranked();
   }
@@ -240,11 +305,10 @@ std::vector<Hypothesis> time_hypotheses(const Predictor& predictor, const Claim&
   add_factors(predictor, claim, sound, all);
   add_unknowns(claim, sound, all);
   if (seen.request_s.value > 1.5 * sound.request_s.value) {
-    all.add(
-        "engine", 4.0, seen.request_s.low, seen.request_s.high,
-        fmt::format("this is what {} does with such a model: its own published rows give {:.3g} s",
-                    claim.placement.engine.name, seen.request_s.value),
-        "another engine, or another precision");
+    all.add("engine", 4.0, seen.request_s.low, seen.request_s.high,
+            fmt::format("this is what {} does with such a model: its own published rows give {}",
+                        claim.placement.engine.name, claim.text_of(seen.request_s.value)),
+            "another engine, or another precision");
   }
   return std::move(all).ranked();
 }

@@ -22,7 +22,26 @@ struct Claim {
 
   // Time of the whole request, from whichever was given.
   double request_s() const;
+  // A time of the whole request in the unit of the claim: "12.3 tok/s", or "0.7 s".
+  std::string text_of(double request_s) const;
 };
+
+// What a device's memory lacks for a model, beyond what the prediction of memory errs.
+struct Shortage {
+  double needed_bytes = 0.0;
+  double usable_bytes = 0.0;  // of all the devices
+  double link_bytes_per_s = 0.0;
+  // The request's time with as much as possible on the device, and with all of it in host memory
+  // behind a quarter of the link.
+  double low_s = 0.0;
+  double high_s = 0.0;
+
+  double missing_bytes() const { return needed_bytes - usable_bytes; }
+  // Nothing that runs on these devices alone is so fast.
+  bool rules_out(double request_s) const;
+};
+// nullopt: it fits, or the device works in the host's own memory.
+std::optional<Shortage> find_shortage(const Claim& claim, const Prediction& sound);
 
 struct Hypothesis {
   std::string id;         // "offload", "fp32", ...
