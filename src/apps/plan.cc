@@ -183,20 +183,20 @@ Result<void> recommend(const PlanFlags& flags, const Predictor& predictor) {
         setup.batch = static_cast<double>(row.batch);
         setup.devices = deployment.devices();
         QUENCH_TRY(const Prediction prediction, place.predict(setup));
-        Candidate c = {place.setup.device.name,
-                       setup.devices,
-                       precision,
-                       row.batch,
-                       prediction.memory.total_bytes(),
-                       prediction.ttft_s,
-                       prediction.tpot_s,
-                       prediction.decode_tok_s,
-                       {},
-                       {}};
+        Candidate c;
+        c.device = place.setup.device.name;
+        c.devices = setup.devices;
+        c.precision = precision;
+        c.batch = row.batch;
+        c.memory_bytes = prediction.memory.total_bytes();
+        c.ttft_s = prediction.ttft_s;
+        c.tpot_s = prediction.tpot_s;
+        c.tok_s = prediction.decode_tok_s;
         if (price != nullptr && (wishes.currency.empty() || price->currency == wishes.currency)) {
           const double n = static_cast<double>(setup.devices);
           Renting rent;
           rent.per_hour = {price->amount.low * n, price->amount.high * n};
+          c.currency = price->currency;
           c.rent_per_million = rent_cost_per_million(rent, {c.tok_s.low, c.tok_s.high}, 1.0, 0.0);
         }
         candidates.push_back(std::move(c));

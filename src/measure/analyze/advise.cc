@@ -3,32 +3,44 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 namespace quench {
 namespace {
 
+// Notes that `value` is over `limit`, both in the unit of `text`.
+void judge(Candidate& c, double value, double limit, std::string text) {
+  if (value <= limit) return;
+  c.violates.push_back(std::move(text));
+  c.excess += std::log(value / limit);
+}
+
 void judge_candidate(Candidate& c, const Limits& limits) {
-  if (limits.ttft_s && c.ttft_s.high > *limits.ttft_s) {
-    c.violates.push_back(fmt::format("first token after up to {:.2f} s, {:.2f} s allowed",
-                                     c.ttft_s.high, *limits.ttft_s));
+  if (limits.ttft_s) {
+    judge(c, c.ttft_s.high, *limits.ttft_s,
+          fmt::format("first token after up to {:.2f} s, {:.2f} s allowed", c.ttft_s.high,
+                      *limits.ttft_s));
   }
-  if (limits.tpot_s && c.tpot_s.high > *limits.tpot_s) {
-    c.violates.push_back(fmt::format("up to {:.1f} ms per token, {:.1f} ms allowed",
-                                     c.tpot_s.high * 1e3, *limits.tpot_s * 1e3));
+  if (limits.tpot_s) {
+    judge(c, c.tpot_s.high, *limits.tpot_s,
+          fmt::format("up to {:.1f} ms per token, {:.1f} ms allowed", c.tpot_s.high * 1e3,
+                      *limits.tpot_s * 1e3));
   }
-  if (limits.memory_bytes && c.memory_bytes > *limits.memory_bytes) {
-    c.violates.push_back(fmt::format("{:.2f} GB, {:.2f} GB allowed", c.memory_bytes / 1e9,
-                                     *limits.memory_bytes / 1e9));
+  if (limits.memory_bytes) {
+    judge(c, c.memory_bytes, *limits.memory_bytes,
+          fmt::format("{:.2f} GB, {:.2f} GB allowed", c.memory_bytes / 1e9,
+                      *limits.memory_bytes / 1e9));
   }
-  if (limits.per_million &&
-      (!c.rent_per_million || c.rent_per_million->middle() > limits.per_million->amount.high)) {
-    c.violates.push_back(
-        c.rent_per_million ? fmt::format("{:.3g} {} per million tokens, {:.3g} allowed",
-                                         c.rent_per_million->middle(), limits.per_million->currency,
-                                         limits.per_million->amount.high)
-                           : fmt::format("no price in {} is known", limits.per_million->currency));
+  if (!limits.per_million) return;
+  if (!c.rent_per_million) {
+    constexpr double kUnknown = 1e9;  // farther than anything with a price
+    judge(c, kUnknown, 1.0, fmt::format("no price in {} is known", limits.per_million->currency));
+    return;
   }
+  judge(c, c.rent_per_million->high, limits.per_million->amount.high,
+        fmt::format("up to {:.3g} {} per million tokens, {:.3g} allowed", c.rent_per_million->high,
+                    limits.per_million->currency, limits.per_million->amount.high));
 }
 
 std::string name(const Candidate& c) {
@@ -44,7 +56,8 @@ std::string describe(const Candidate& best, const Candidate* runner, const Limit
       name(best), best.tpot_s.value * 1e3, best.tpot_s.low * 1e3, best.tpot_s.high * 1e3,
       best.ttft_s.value, best.tok_s.value, best.memory_bytes / 1e9);
   if (best.rent_per_million)
-    reason += fmt::format(", {:.3g} per million tokens rented", best.rent_per_million->middle());
+    reason += fmt::format(", {:.3g} to {:.3g} {} per million tokens rented",
+                          best.rent_per_million->low, best.rent_per_million->high, best.currency);
   if (limits.ttft_s || limits.tpot_s || limits.memory_bytes || limits.per_million)
     reason += "; it holds every limit";
   if (runner != nullptr) {
@@ -71,7 +84,7 @@ Advice advise(std::vector<Candidate> candidates, const Limits& limits) {
   });
   std::stable_sort(
       candidates.begin(), candidates.end(), [&](const Candidate& a, const Candidate& b) {
-        if (a.violates.size() != b.violates.size()) return a.violates.size() < b.violates.size();
+        if (a.excess != b.excess) return a.excess < b.excess;
         if ((has_costs || limits.per_million) && a.rent_per_million && b.rent_per_million)
           return a.rent_per_million->middle() < b.rent_per_million->middle();
         // Without costs: with a latency limit the most tokens under it, else the
@@ -113,6 +126,7 @@ Json candidate_json(const Candidate& c) {
           {"ttft_s", interval_json(c.ttft_s)},
           {"tpot_s", interval_json(c.tpot_s)},
           {"tok_s", interval_json(c.tok_s)},
+          {"currency", c.currency.empty() ? Json() : Json(c.currency)},
           {"rent_per_million_tokens", c.rent_per_million ? Json{{"low", c.rent_per_million->low},
                                                                 {"high", c.rent_per_million->high}}
                                                          : Json()},

@@ -19,7 +19,9 @@ struct Candidate {
   double memory_bytes = 0.0;
   Interval ttft_s, tpot_s, tok_s;
   std::optional<Between> rent_per_million;
+  std::string currency;               // of that
   std::vector<std::string> violates;  // limits that it misses, with both numbers
+  double excess = 0.0;                // by how many times in all, as a logarithm
 };
 
 struct Advice {
@@ -30,8 +32,9 @@ struct Advice {
 };
 
 // Candidates that hold every limit come first: the cheapest where costs are known and limited or
-// the devices differ in price, else the fastest answer, then the most tokens. Latencies are judged
-// by the upper end of their interval.
+// the devices differ in price, else the fastest answer, then the most tokens. Latencies and costs
+// are judged by the upper end of their interval. Where nothing holds them all, what misses them by
+// the least is named.
 Advice advise(std::vector<Candidate> candidates, const Limits& limits);
 
 Json candidate_json(const Candidate& candidate);
