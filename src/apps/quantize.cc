@@ -188,10 +188,13 @@ Result<void> run_quantize(QuantizeFlags flags) {
                 "--allocate measures loss, which drawn weights have none of.");
   }
   if (has_budget) {
-    QUENCH_TRY(const auto planned, plan_model(options.session, Weights::kRequired));
-    QUENCH_TRY(options.recipe, flags.bits > 0.0
-                                   ? recipe_for_bits(planned->plan, flags.bits)
-                                   : recipe_for_memory(planned->plan, flags.fit_bytes));
+    QUENCH_TRY(options.recipe, recipe_within(options, {flags.bits, flags.fit_bytes}));
+    QUENCH_TRY(const auto stored, plan_model(options.session, Weights::kRequired));
+    if (stored->plan.total_bytes() <= flags.fit_bytes) {
+      std::fprintf(
+          stderr, "quench: %s fits as it is, in %.4g GB; made smaller it loses something.\n",
+          stored->files.name.c_str(), static_cast<double>(stored->plan.total_bytes()) * 1e-9);
+    }
   }
   options.profile = flags.profile.empty() ? flags.format : flags.profile;
   if (options.out.empty() && !flags.dry_run) {
@@ -262,7 +265,7 @@ void add_quantize(CLI::App& app, Verb& chosen) {
       ->check(CLI::Range(1.0, 16.0));
   verb->add_option("--fit", flags->fit_bytes,
                    "The best that runs in so much memory with --max-seq-len tokens: 12GiB")
-      ->transform(CLI::AsSizeValue(false));
+      ->transform(CLI::AsSizeValue(true));
   verb->add_flag(
       "--allocate", flags->allocate,
       "With --bits or --fit: measure what each role of each layer costs in loss and give "

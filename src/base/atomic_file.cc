@@ -16,7 +16,8 @@ namespace {
 tl::unexpected<Error> write_error(const char* what, const std::string& path) {
   const int error = errno;
   return fail(error == ENOENT || error == ENOTDIR ? ErrorCode::kNotFound : ErrorCode::kIo,
-              "{}: cannot {}: {}; nothing was left behind.", path, what, std::strerror(error));
+              "{}: cannot {}: {}; nothing of this file was left behind.", path, what,
+              std::strerror(error));
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 // Recipes from a number: so many bits per weight, or so many bytes of memory. Roles get one of two
-// neighbouring formats of a ladder, the sensitive ones the larger as far as the budget goes. Pure
-// functions of a plan; any thread.
+// neighbouring formats of a ladder, the sensitive ones the larger as far as the budget goes. Any
+// thread.
 #pragma once
 
 #include <span>
 
-#include "plan/plan.h"
+#include "quantize/quantize.h"
 
 namespace quench {
 
@@ -22,11 +22,19 @@ double num_weights(const PlannedMatrix& matrix);
 double bits_of_the_rest(const Plan& plan);
 
 // plan: of the model as stored. bits: of the whole model, norms and routers included; 2.1 to 8.1.
-// What the plan's shapes cannot hold falls back as always (and may exceed the budget).
-Result<Recipe> recipe_for_bits(const Plan& plan, double bits);
+// ladder: at least one rung, fewest bits first. Counts the bits of the rungs: what a job adds to
+// them (scales of rows, formats of which a shape is no multiple) may exceed the budget.
+Result<Recipe> recipe_for_bits(const Plan& plan, double bits,
+                               std::span<const Rung> ladder = format_ladder());
 
-// The best that leaves room, in memory_bytes, for everything else the plan needs (the keys and
-// values of its max_seq_len, activations).
-Result<Recipe> recipe_for_memory(const Plan& plan, int64_t memory_bytes);
+// A budget of a job: exactly one is set. memory_bytes: of the model in memory, with the keys and
+// values of its max_seq_len and activations.
+struct SizeBudget {
+  double bits = 0.0;
+  int64_t memory_bytes = 0;
+};
+// The most that stays within the budget as plan_quantize(options) with this recipe counts it, in
+// formats that options.layout holds.
+Result<Recipe> recipe_within(const QuantizeOptions& options, const SizeBudget& budget);
 
 }  // namespace quench

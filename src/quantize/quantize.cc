@@ -72,6 +72,19 @@ std::string job_key(const QuantizeOptions& options, const QuantizeJob& job) {
   return key.dump();
 }
 
+// `values`: rows of the tensor from `row` on.
+Result<void> check_finite(const TensorSpec& spec, int64_t row, std::span<const float> values) {
+  const auto bad = std::find_if_not(values.begin(), values.end(),
+                                    [](float value) { return std::isfinite(value); });
+  if (bad == values.end()) return {};
+  const auto at = static_cast<int64_t>(bad - values.begin());
+  return fail(
+      ErrorCode::kInvalidFile,
+      "Tensor \"{}\" holds {} at row {}, column {}; it cannot be quantized. The file may be "
+      "damaged: check it against its published hash.",
+      spec.name, *bad, row + at / spec.cols, at % spec.cols);
+}
+
 class Quantizer {
  public:
   Quantizer(const QuantizeOptions& options, QuantizeJob& job) : options_(options), job_(job) {
@@ -100,7 +113,11 @@ class Quantizer {
     }
     QUENCH_TRY(writer_, CheckpointWriter::open(std::move(output)));
     for (const QuantizeUnit& unit : job_.units) QUENCH_TRY_VOID(run_unit(unit));
-    QUENCH_TRY_VOID(copy_files());
+    if (const Result<void> copied = copy_files(); !copied) {
+      return fail(copied.error().code,
+                  "{} The weights are finished and kept in {}: go on with --resume.",
+                  copied.error().message, writer_.partial_dir());
+    }
     QUENCH_TRY_VOID(writer_.commit());
     report_.seconds = now_s() - start_s;
     return std::move(report_);
@@ -282,14 +299,7 @@ class Quantizer {
     const auto count = static_cast<size_t>(num_rows * spec.cols);
     values.resize(count);
     QUENCH_TRY_VOID(job_.model->source->read_rows(spec, row, num_rows, values.data()));
-    for (size_t i = 0; i < count; ++i) {
-      if (std::isfinite(values[i])) continue;
-      return fail(ErrorCode::kInvalidFile,
-                  "Tensor \"{}\" holds {} at row {}, column {}; it cannot be quantized. The file "
-                  "may be damaged: check it against its published hash.",
-                  spec.name, values[i], row + static_cast<int64_t>(i) / spec.cols,
-                  static_cast<int64_t>(i) % spec.cols);
-    }
+    QUENCH_TRY_VOID(check_finite(spec, row, values));
     if (const TensorScaling* scaling = scaling_of(spec))  // errors are then of the scaled weights
       scaling->apply(values.data(), row, num_rows, spec.cols);
     if (!item.transform) return {};
@@ -350,9 +360,15 @@ class Quantizer {
       if (scaling == nullptr && source.stored_format(spec) == item.format) {
         QUENCH_TRY(planes, source.stored_rows(spec, row, rows, buffer));
       }
+      if (planes[0] != nullptr && !job_.is_conversion) {
+        std::vector<float> values(static_cast<size_t>(rows * spec.cols));
+        item.format->decode_rows(planes, rows, spec.cols, values.data());
+        QUENCH_TRY_VOID(check_finite(spec, row, values));
+      }
       if (planes[0] == nullptr) {
         std::vector<float> values(static_cast<size_t>(rows * spec.cols));
         QUENCH_TRY_VOID(source.read_rows(spec, row, rows, values.data()));
+        QUENCH_TRY_VOID(check_finite(spec, row, values));
         if (scaling != nullptr) scaling->apply(values.data(), row, rows, spec.cols);
         buffer.emplace(*item.format, rows, spec.cols);
         item.format->encode_rows(values.data(), rows, spec.cols, buffer->planes());

@@ -199,7 +199,7 @@ TEST(CliLogits, AFullDiskLeavesNoFile) {
                                 "1,2,3,4,5,6,7,8", "--out", scratch.file("x.npy")});
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
   std::signal(SIGXFSZ, handler);
-  expect_error(output, {scratch.file("x.npy"), "nothing was left behind"});
+  expect_error(output, {scratch.file("x.npy"), "nothing of this file was left behind"});
   EXPECT_EQ(scratch.num_files(), 0);
 }
 

@@ -83,6 +83,17 @@ TEST(CliQuantize, BitsAndMemoryAreBudgets) {
   EXPECT_LT(parse_json(fit.out, "stdout")->at("bytes").get<double>(), 4e9);
   expect_error(quench({"quantize", "Qwen2.5-7B", "--random-weights", "--fit", "1GB", "--dry-run"}),
                {"GB", "at least"});
+  // Scales of rows and what falls back count: the budget holds for what is written.
+  for (const double bits : {2.1, 3.1, 4.2}) {
+    const Output plan =
+        quench({"quantize", "demo", "--bits", fmt::format("{}", bits), "--dry-run", "--json"});
+    ASSERT_EQ(plan.status, 0) << plan.err;
+    EXPECT_LE(parse_json(plan.out, "stdout")->at("bits_per_weight").get<double>(), bits);
+  }
+  expect_error(quench({"quantize", "demo", "--bits", "2.04", "--dry-run"}), {"2.040", "2.070"});
+  // Of a layout that leaves the embedding alone as well.
+  expect_error(quench({"quantize", "demo", "--bits", "4.4", "--layout", "gptq", "--dry-run"}),
+               {"4.400", "cannot be had", "8.0"});
   expect_error(quench({"quantize", "demo", "--bits", "1.5", "--dry-run"}), {"1.500", "at least"});
   expect_error(quench({"quantize", "demo", "--bits", "3", "--format", "int4", "--dry-run"}),
                {"Give one of"});
