@@ -220,15 +220,14 @@ Result<ModelConfig> checked(const ConfigReader& reader, ModelConfig config) {
                                                    {"heads * head_dim", config.q_dim()},
                                                    {"intermediate_size", config.intermediate_size},
                                                    {"vocab_size", config.vocab_size},
-
                                                    {"num_experts", config.moe.num_experts}};
   for (const auto& [name, value] : sizes) {
     if (value > (int64_t{1} << 24))
       return refuse(fmt::format("{} is {}, beyond any known model", name, value));
   }
-  if (config.head_dim % 2 != 0 || config.head_dim > 512) {
+  if (config.head_dim < 2 || config.head_dim % 2 != 0 || config.head_dim > 512) {
     return refuse(
-        fmt::format("\"head_dim\" must be even and at most 512, found {}", config.head_dim));
+        fmt::format("\"head_dim\" must be even, from 2 to 512, found {}", config.head_dim));
   }
   return config;
 }
