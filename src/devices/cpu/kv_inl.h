@@ -61,14 +61,16 @@ inline int64_t pair_index(int64_t row, int64_t lane, int64_t lanes) {
   return (row / 2 * lanes + lane) * 2 + row % 2;
 }
 
-// The scale that makes the largest magnitude 127.
+// The scale that makes the largest magnitude 127; no number where one of x is none or infinite.
 inline float kv_int8_scale(const float* x, int64_t n) {
   float largest = 0.0f;
+  float strange = 0.0f;  // 0, or not a number
   for (int64_t i = 0; i < n; ++i) {
     const float magnitude = __builtin_fabsf(x[i]);
     largest = magnitude > largest ? magnitude : largest;
+    strange += x[i] - x[i];
   }
-  return largest / 127.0f;
+  return largest / 127.0f + strange;
 }
 
 inline int8_t kv_int8(float x, float inverse) {

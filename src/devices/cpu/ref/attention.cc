@@ -44,7 +44,16 @@ struct PageRows {
       case KvType::kInt8: {
         // The largest magnitude becomes +-127.
         float largest = 0.0f;
-        for (int64_t i = 0; i < head_dim; ++i) largest = std::max(largest, std::abs(x[i]));
+        bool is_finite = true;
+        for (int64_t i = 0; i < head_dim; ++i) {
+          is_finite = is_finite && std::isfinite(x[i]);
+          largest = std::max(largest, std::abs(x[i]));
+        }
+        if (!is_finite) {  // and so becomes what is read
+          scale(is_value, head, slot) = std::numeric_limits<float>::quiet_NaN();
+          std::fill_n(reinterpret_cast<int8_t*>(to), head_dim, int8_t{0});
+          break;
+        }
         scale(is_value, head, slot) = largest / 127.0f;
         const float inverse = largest > 0.0f ? 1.0f / (largest / 127.0f) : 0.0f;
         for (int64_t i = 0; i < head_dim; ++i) {
