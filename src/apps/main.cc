@@ -1,5 +1,8 @@
 // quench: one binary, one subcommand per verb. Results on stdout, everything else on stderr. Exit
 // status 0, 1 when something failed, 2 when the command line is wrong.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
@@ -7,14 +10,29 @@
 #include <cstdio>
 #include <cstring>
 #include <new>
+#include <system_error>
 
 #include "apps/usage.h"
 #include "apps/verbs.h"
 #include "base/log.h"
 #include "base/version.h"
 
+namespace {
+
+// A descriptor that the caller closed would be given to the next file, which then is read as input
+// or gets the messages.
+void open_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) == -1)
+      static_cast<void>(::open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY));
+  }
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using namespace quench;
+  open_standard_streams();
   std::signal(SIGXFSZ, SIG_IGN);  // a file beyond the allowed size is an error of write()
   CLI::App app("quench: run, shrink, measure and explain Qwen models", "quench");
   app.set_version_flag("--version", version_string());
@@ -61,6 +79,11 @@ int main(int argc, char** argv) {
     }
   } catch (const std::bad_alloc&) {
     std::fputs("quench: Out of memory; a smaller --max-seq-len or --format needs less.\n", stderr);
+    return 1;
+  } catch (const std::system_error& error) {  // only of starting threads
+    std::fprintf(stderr,
+                 "quench: Cannot start another thread: %s; --threads with fewer may work.\n",
+                 error.what());
     return 1;
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {

@@ -113,10 +113,17 @@ ThreadTeam::ThreadTeam(int num_threads, std::vector<int> cpus)
   QUENCH_CHECK(cpus_.empty() || cpus_.size() == static_cast<size_t>(num_threads),
                "{} CPUs for a team of {}", cpus_.size(), num_threads);
   members_.reserve(static_cast<size_t>(num_threads - 1));
-  for (int i = 1; i < num_threads; ++i) members_.emplace_back([this, i] { member_loop(i); });
+  try {
+    for (int i = 1; i < num_threads; ++i) members_.emplace_back([this, i] { member_loop(i); });
+  } catch (const std::system_error&) {  // the system has no more; those that run must end first
+    dismiss();
+    throw;
+  }
 }
 
-ThreadTeam::~ThreadTeam() {
+ThreadTeam::~ThreadTeam() { dismiss(); }
+
+void ThreadTeam::dismiss() {
   stop_.store(true, std::memory_order_relaxed);
   epoch_.advance();
   for (std::thread& member : members_) member.join();

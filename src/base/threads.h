@@ -72,6 +72,7 @@ class ThreadTeam {
 
  private:
   void member_loop(int index);
+  void dismiss();  // and waits for the members to end
 
   const int num_threads_;
   const int spins_;
