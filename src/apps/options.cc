@@ -232,16 +232,17 @@ Result<void> check_output_path(const std::string& path) {
 }
 
 LoadProgress load_progress() {
-  if (::isatty(STDERR_FILENO) == 0) return {};
+  const bool is_shown = ::isatty(STDERR_FILENO) != 0;
   const double start_s = now_s();
-  return [start_s](int64_t done_bytes, int64_t total_bytes) {
-    const bool complete = done_bytes == total_bytes;
-    if (now_s() - start_s > 0.5) {
+  return [is_shown, start_s](int64_t done_bytes, int64_t total_bytes) {
+    const bool stops = interrupt_flag().load(std::memory_order_relaxed);
+    const bool ends = stops || done_bytes == total_bytes;
+    if (is_shown && now_s() - start_s > 0.5) {
       std::fprintf(stderr, "\rloading %3.0f %%%s",
                    100.0 * static_cast<double>(done_bytes) / static_cast<double>(total_bytes),
-                   complete ? "\r             \r" : "");
+                   ends ? "\r             \r" : "");
     }
-    return !interrupt_flag().load(std::memory_order_relaxed);
+    return !stops;
   };
 }
 

@@ -136,14 +136,28 @@ class Run {
       if (line.empty()) continue;
       const auto generation = answer(line);
       if (!generation) {
-        messages_.pop_back();
         std::fprintf(stderr, "quench: %s\n", generation.error().message.c_str());
+        forget_after_error();
+        continue;
+      }
+      if (generation->finish_reason == FinishReason::kError) {
+        std::fprintf(stderr, "quench: %s\n", generation->message.c_str());
+        messages_.pop_back();
         continue;
       }
       messages_.push_back({"assistant", generation->text});
     }
     std::fputc('\n', stderr);
     return {};
+  }
+
+  // A question that had no room, with all that came before, leaves none for the next either.
+  void forget_after_error() {
+    messages_.pop_back();
+    const size_t kept = flags_.system ? 1 : 0;
+    if (messages_.size() <= kept) return;
+    messages_.resize(kept);
+    std::fputs("quench: What was said before is forgotten; ask again.\n", stderr);
   }
 
   void print_json(const Generation& generation) const {
