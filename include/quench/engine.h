@@ -21,24 +21,24 @@ struct EngineOptions {
   std::string format;  // of all quantizable matrices; empty: as stored
   std::string recipe;  // a recipe instead: a file, or the name of one that ships
   std::string device = "cpu";
-  std::string isa;                // CPU level to force
-  int threads = 0;                // 0: the CPUs this process may use
-  int64_t max_batch_size = 8;     // sequences at once
-  int64_t max_seq_len = 0;        // prompt and answer; 0: the model's limit, at most 4096
-  int64_t max_step_tokens = 512;  // of all sequences in one step
-  std::string kv_format = "f32";  // of keys and values
-  int64_t kv_tokens = 0;          // room for keys and values of all sequences; 0: all at their
-                                  // longest, or what fits into memory if that is less
-  int64_t speculation = 4;        // tokens drafted at most per sequence and step; 0: off
-  bool reuse_prefixes = true;     // keep keys and values for prompts that begin the same
+  std::string isa;                 // CPU level to force
+  int threads = 0;                 // 0: the CPUs this process may use
+  int64_t max_batch_size = 8;      // sequences at once
+  int64_t max_seq_len = 0;         // prompt and answer; 0: the model's limit, at most 4096
+  int64_t max_step_tokens = 512;   // of all sequences in one step
+  std::string kv_format = "bf16";  // of keys and values: f32, bf16, int8
+  int64_t kv_tokens = 0;           // room for keys and values of all sequences; 0: all at their
+                                   // longest, or what fits into memory if that is less
+  int64_t speculation = 4;         // tokens drafted at most per sequence and step; 0: off
+  bool reuse_prefixes = true;      // keep keys and values for prompts that begin the same
 };
 
 using RequestId = int64_t;
 
 struct Request {
   std::vector<int32_t> prompt;  // token ids, at least one
-  SamplingSettings
-      sampling;  // stop_strings are for the layer that knows text (generation.h); ids count here
+  // stop_strings are for the layer that knows text (generation.h); ids count here.
+  SamplingSettings sampling;
 };
 
 struct Event {
