@@ -63,8 +63,11 @@ struct Grid {
   bool has_min = false;               // the tile's is an f16
   int64_t small_scales = 0;           // columns of a group with a small scale; 0: none
   // The inverse of `read`, for quantizers that choose codes themselves. Null: none does.
-  void (*write)(const Format& format, const uint8_t* codes, int64_t cols, float scale, uint8_t zero,
+  void (*write)(const Format& format, const uint8_t* codes, int64_t cols, const GridScales& scales,
                 const Planes& tile) = nullptr;
+
+  // Whether a tile is one group under one scale, without a minimum.
+  bool is_plain() const { return read != nullptr && !has_min && small_scales == 0; }
 };
 
 struct Format {

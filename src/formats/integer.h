@@ -131,11 +131,11 @@ void read_codes(const Format& format, const ConstPlanes& tile, int64_t cols, uin
                        [&](int64_t i, uint64_t code) { codes[i] = static_cast<uint8_t>(code); });
 }
 
-inline void write_codes(const Format& format, const uint8_t* codes, int64_t cols, float scale,
-                        uint8_t zero, const Planes& tile) {
+inline void write_codes(const Format& format, const uint8_t* codes, int64_t cols,
+                        const GridScales& scales, const Planes& tile) {
   put_codes(codes, cols, format.bits, tile[0]);
-  put_scale(format.grid.scale, scale, tile[1]);
-  if (format.zero_point) tile[2][0] = static_cast<std::byte>(zero);
+  put_scale(format.grid.scale, scales.scale, tile[1]);
+  if (format.zero_point) tile[2][0] = static_cast<std::byte>(scales.zero);
 }
 
 inline Format make(int bits, int group, bool zero_point, ScaleType scale) {

@@ -92,11 +92,11 @@ inline void decode(const Format& format, const ConstPlanes& tile, int64_t cols, 
   }
 }
 
-inline void write_codes(const Format& format, const uint8_t* codes, int64_t cols, float scale,
-                        uint8_t, const Planes& tile) {
+inline void write_codes(const Format& format, const uint8_t* codes, int64_t cols,
+                        const GridScales& scales, const Planes& tile) {
   for (int64_t i = 0; i < cols; i += 2)
     tile[0][i / 2] = static_cast<std::byte>(codes[i] | codes[i + 1] << 4);
-  put_scale(format.grid.scale, scale, tile[1]);
+  put_scale(format.grid.scale, scales.scale, tile[1]);
 }
 
 inline Format make(const char* name, std::string description, int64_t group, const float* levels,

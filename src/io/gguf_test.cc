@@ -80,6 +80,10 @@ TEST(Gguf, GridsAgreeWithDecode) {
                               : static_cast<float>(static_cast<int>(codes[i]) - scales.zero);
       EXPECT_EQ(scale * level - min, values[i]) << format->name;
     }
+    // The way back, byte for byte.
+    std::vector<std::byte> block(static_cast<size_t>(format->matrix_bytes(1, cols)));
+    grid.write(*format, codes, cols, scales, Planes{block.data()});
+    EXPECT_TRUE(std::equal(block.begin(), block.end(), tensor.data.begin())) << format->name;
     num_grids += 1;
   }
   EXPECT_EQ(num_grids, 12);  // all but the IQ2 and IQ3 types

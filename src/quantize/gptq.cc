@@ -6,9 +6,10 @@
 // and De Sa 2023, QuIP, section 3), gives what GPTQ (Frantar et al. 2022) gives and needs no
 // inverse.
 //
-// Grid formats are rounded column by column, their scales chosen when a tile begins; other formats
-// tile by tile, with feedback between the tiles; trellis formats in their blocks of 32 columns,
-// whose errors count by the diagonal of D.
+// Grid formats are rounded column by column, their scales chosen when a tile begins (GGUF's blocks
+// with minimums or small scales by their own encoder); other formats tile by tile, with feedback
+// between the tiles; trellis formats in their blocks of 32 columns, whose errors count by the
+// diagonal of D.
 //
 // The errors of finished columns reach the next 128 as one matrix product, in bf16 where the device
 // multiplies that: a feedback that is off by 0.4 % of itself costs the square of that.
@@ -38,9 +39,10 @@ class GptqEncoder : public Encoder {
   GptqEncoder(const Format& format, int64_t cols, const Device& device)
       : format_(format), cols_(cols), levels_(format), trellis_step_(device.ops().trellis_step) {
     panel_ = std::max(kPanel, format.tile_cols);
-    step_ = is_writable_grid(format)    ? 1
-            : format.trellis != nullptr ? kTrellisCols
-                                        : format.tile_width(cols);
+    step_ = format.grid.write != nullptr ? 1
+            : format.trellis != nullptr  ? kTrellisCols
+                                         : format.tile_width(cols);
+    group_ = format.grid.small_scales > 0 ? format.grid.small_scales : format.tile_width(cols);
   }
 
   Result<void> factor(const InputStats& stats, Device& device) {
@@ -117,6 +119,17 @@ class GptqEncoder : public Encoder {
     std::vector<float> error;   // weight - stored value
   };
 
+  // The tile of each row that is being rounded.
+  struct GridRows {
+    GridRows(int64_t num_rows, int64_t cols)
+        : scales(static_cast<size_t>(num_rows)),
+          choices(static_cast<size_t>(num_rows)),
+          codes(static_cast<size_t>(num_rows * cols)) {}
+    std::vector<GridScales> scales;
+    std::vector<GridChoice> choices;  // of the group that is being rounded
+    std::vector<uint8_t> codes;       // [num_rows, cols]
+  };
+
   // What a worker needs for a block of rows.
   struct Buffers {
     std::vector<float> errors;    // per kErrorCols columns [num_rows, error_cols]
@@ -132,8 +145,7 @@ class GptqEncoder : public Encoder {
     buffers.product.resize(buffers.feedback.size());
     if (const auto& last = before_.back(); !last.empty())
       buffers.scratch = LineBuffer(last.front().scratch_bytes(num_rows));
-    std::vector<GridChoice> choices(static_cast<size_t>(num_rows));
-    std::vector<uint8_t> codes(static_cast<size_t>(num_rows * cols_));
+    GridRows grid(num_rows, cols_);
     std::vector<float> scales;
     if (format_.trellis != nullptr) scales = put_trellis_scales(rows, num_rows, first);
     for (int64_t p = 0, begin = 0; begin < cols_; ++p, begin += panel_) {
@@ -151,8 +163,8 @@ class GptqEncoder : public Encoder {
       }
       for (int64_t j = 0; j < panel.width; j += step_) {
         const int64_t width = std::min(step_, panel.width - j);
-        if (is_writable_grid(format_)) {
-          round_column(rows, panel, j, choices, codes, first);
+        if (format_.grid.write != nullptr) {
+          round_column(rows, panel, j, grid, first);
         } else if (format_.trellis != nullptr) {
           round_trellis(rows, panel, j, scales, first);
         } else {
@@ -192,36 +204,56 @@ class GptqEncoder : public Encoder {
   }
 
   // Scales where a tile begins, then the codes of one column.
-  void round_column(const float* rows, Panel& panel, int64_t j, std::vector<GridChoice>& choices,
-                    std::vector<uint8_t>& codes, const Planes& first) const {
+  void round_column(const float* rows, Panel& panel, int64_t j, GridRows& grid,
+                    const Planes& first) const {
     const int64_t n = panel.num_rows;
     const int64_t column = panel.begin + j;
     const int64_t width = format_.tile_width(cols_);
-    if (column % width == 0) {
-      std::vector<float> tile(static_cast<size_t>(width));
-      for (int64_t r = 0; r < n; ++r) {
-        // A tile that is wider than a panel is judged by its weights alone.
-        for (int64_t i = 0; i < width; ++i) {
-          tile[static_cast<size_t>(i)] = j + i < panel.width
-                                             ? panel.target[static_cast<size_t>((j + i) * n + r)]
-                                             : rows[r * cols_ + column + i];
-        }
-        choices[static_cast<size_t>(r)] = levels_.choose(tile.data(), d_.data() + column, width);
-      }
+    if (column % width == 0) choose_scales(rows, panel, j, grid, first);
+    if (column % group_ == 0) {
+      const int64_t group = column % width / group_;
+      for (size_t r = 0; r < grid.scales.size(); ++r)
+        grid.choices[r] = group_choice(format_, grid.scales[r], group);
     }
     for (int64_t r = 0; r < n; ++r) {
-      const GridChoice& choice = choices[static_cast<size_t>(r)];
+      const GridChoice& choice = grid.choices[static_cast<size_t>(r)];
       const auto at = static_cast<size_t>(j * n + r);
       const uint8_t code = levels_.nearest(choice, panel.target[at]);
-      codes[static_cast<size_t>(r * cols_ + column)] = code;
+      grid.codes[static_cast<size_t>(r * cols_ + column)] = code;
       panel.error[at] = rows[r * cols_ + column] - levels_.value(choice, code);
     }
     if ((column + 1) % width != 0) return;
     for (int64_t r = 0; r < n; ++r) {
-      const GridChoice& choice = choices[static_cast<size_t>(r)];
       const int64_t begin = column + 1 - width;
-      format_.grid.write(format_, codes.data() + r * cols_ + begin, width, choice.scale,
-                         choice.zero, tile_planes(first, r, begin));
+      format_.grid.write(format_, grid.codes.data() + r * cols_ + begin, width,
+                         grid.scales[static_cast<size_t>(r)], tile_planes(first, r, begin));
+    }
+  }
+
+  // Of the tiles that begin at column j of the panel.
+  void choose_scales(const float* rows, const Panel& panel, int64_t j, GridRows& grid,
+                     const Planes& first) const {
+    const int64_t n = panel.num_rows;
+    const int64_t column = panel.begin + j;
+    const int64_t width = format_.tile_width(cols_);
+    std::vector<float> tile(static_cast<size_t>(width));
+    for (int64_t r = 0; r < n; ++r) {
+      // A tile that is wider than a panel is judged by its weights alone.
+      for (int64_t i = 0; i < width; ++i) {
+        tile[static_cast<size_t>(i)] = j + i < panel.width
+                                           ? panel.target[static_cast<size_t>((j + i) * n + r)]
+                                           : rows[r * cols_ + column + i];
+      }
+      GridScales& scales = grid.scales[static_cast<size_t>(r)];
+      if (is_writable_grid(format_)) {
+        scales = as_stored(levels_.choose(tile.data(), d_.data() + column, width));
+        continue;
+      }
+      const Planes to = tile_planes(first, r, column);
+      format_.encode(format_, tile.data(), width, width, to);
+      ConstPlanes from{};
+      std::copy(to.begin(), to.end(), from.begin());
+      format_.grid.read(format_, from, width, grid.codes.data() + r * cols_ + column, &scales);
     }
   }
 
@@ -310,6 +342,7 @@ class GptqEncoder : public Encoder {
   TrellisStep trellis_step_;
   int64_t panel_ = kPanel;
   int64_t step_ = 1;
+  int64_t group_ = 1;                       // columns under one scale
   std::vector<float> d_;                    // [cols]
   std::vector<std::vector<float>> inside_;  // per panel [width, width], rows before columns
   // Per panel, for all columns before it: [width, error_cols] each.
@@ -318,7 +351,7 @@ class GptqEncoder : public Encoder {
 };
 
 bool accepts(const Format& format) {
-  return is_writable_grid(format) || format.trellis != nullptr ||
+  return format.grid.write != nullptr || format.trellis != nullptr ||
          (format.encode != nullptr && format.tile_rows == 1 && format.tile_cols > 0);
 }
 

@@ -1,6 +1,6 @@
-// Choosing scale and zero of one tile of a Grid format: value = scale * (level[code] - zero). The
-// search minimises the weighted squared error over candidate scales, each refined by least squares
-// for the codes it gives. Pure functions; any thread.
+// Choosing scale and zero of one tile of a Grid format: value = scale * (level[code] - zero) - min.
+// The search minimises the weighted squared error over candidate scales, each refined by least
+// squares for the codes it gives. Pure functions; any thread.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@ namespace quench {
 struct GridChoice {
   float scale = 0.0f;  // as stored
   uint8_t zero = 0;
+  float min = 0.0f;
 };
 
 // A format's levels, ready for rounding.
@@ -19,12 +20,12 @@ class GridLevels {
  public:
   explicit GridLevels(const Format& format);
 
-  // x [cols]; importance [cols], or null for 1 each.
+  // Of a plain grid. x [cols]; importance [cols], or null for 1 each.
   GridChoice choose(const float* x, const float* importance, int64_t cols) const;
   // The code whose value is nearest to x.
   uint8_t nearest(const GridChoice& choice, float x) const;
   float value(const GridChoice& choice, uint8_t code) const {
-    return choice.scale * (level(code) - static_cast<float>(choice.zero));
+    return choice.scale * (level(code) - static_cast<float>(choice.zero)) - choice.min;
   }
 
  private:
@@ -40,10 +41,16 @@ class GridLevels {
   int max_code_;
 };
 
-// Whether an algorithm may choose the codes of the format itself.
+// Of group `group` of a tile.
+GridChoice group_choice(const Format& format, const GridScales& scales, int64_t group);
+// Of a plain grid.
+GridScales as_stored(const GridChoice& choice);
+
+// Whether the search may choose scales and codes of the format.
 bool is_writable_grid(const Format& format);
 
-// Chooses every tile on its own. stats: null for errors that count alike.
+// Chooses every tile on its own; a format that is no plain grid by its own encoder. stats: null for
+// errors that count alike.
 std::unique_ptr<Encoder> make_search_encoder(const Format& format, int64_t cols,
                                              const InputStats* stats);
 

@@ -12,11 +12,7 @@ bool same_levels(const Format& a, const Format& b) {
   return std::equal(a.grid.levels, a.grid.levels + (1 << a.bits), b.grid.levels);
 }
 
-// One group under one scale, without a minimum.
-bool is_plain_grid(const Format& format) {
-  return format.grid.read != nullptr && !format.grid.has_min && format.grid.small_scales == 0 &&
-         format.tile_rows == 1;
-}
+bool is_plain_grid(const Format& format) { return format.grid.is_plain() && format.tile_rows == 1; }
 
 // The planes at tile `t` of a row.
 template <class AnyPlanes>
@@ -52,7 +48,7 @@ void transcode_rows(const Format& from, const ConstPlanes& stored, const Format&
       GridScales scales;
       from.grid.read(from, tile_planes(from, from_row, t, width), width, codes.data(), &scales);
       for (int64_t column = 0; column < width; column += part) {
-        to.grid.write(to, codes.data() + column, part, scales.scale, scales.zero,
+        to.grid.write(to, codes.data() + column, part, scales,
                       tile_planes(to, to_row, (t * width + column) / part, part));
       }
     }

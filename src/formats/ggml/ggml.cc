@@ -292,6 +292,21 @@ void read_grid(const Format&, const ConstPlanes& tile, int64_t, uint8_t* codes,
 }
 
 template <int kIndex>
+void write_grid(const Format&, const uint8_t* codes, int64_t, const GridScales& scales,
+                const Planes& tile) {
+  constexpr const Layout& kLayout = kLayouts[kIndex];
+  BlockScales stored;
+  stored.d = scales.scale;
+  stored.dmin = kLayout.scales == Scales::kOneAndMin ? -scales.min : scales.min;
+  for (int g = 0; g < kLayout.groups(); ++g) {
+    stored.scale[g] = scales.group_scale[g];
+    stored.min[g] = scales.group_min[g];
+  }
+  put_codes<kIndex>(codes, tile[0]);
+  put_scales(kLayout, stored, tile[0]);
+}
+
+template <int kIndex>
 Format make() {
   constexpr const Layout& kLayout = kLayouts[kIndex];
   Format format;
@@ -303,6 +318,7 @@ Format make() {
   format.encode = Encoder<kIndex>::encode;
   format.decode = decode<kIndex>;
   format.grid.read = read_grid<kIndex>;
+  format.grid.write = write_grid<kIndex>;
   format.grid.levels = kLayout.table ? kIq4Levels : nullptr;
   format.grid.has_min = kLayout.has_min();
   format.grid.small_scales = kLayout.groups() > 1 ? kLayout.group : 0;
