@@ -107,6 +107,18 @@ TEST(CliConvert, AGgufFileBecomesADirectoryWithItsTokenizer) {
       << moved.out;
 }
 
+// Groups of 128 are four blocks with the same scale.
+TEST(CliConvert, GroupsOfOtherLayoutsKeepTheirNumbersInGguf) {
+  const ScratchDir scratch;
+  const std::string source = scratch.file("gptq");
+  ASSERT_EQ(quench({"quantize", "demo", "--format", "int4_g128", "--layout", "gptq", "-o", source})
+                .status,
+            0);
+  const Output moved = convert(source, "gguf", scratch.file("model.gguf"));
+  ASSERT_EQ(moved.status, 0) << moved.err;
+  EXPECT_NE(moved.out.find("q4_0              35        35 "), std::string::npos) << moved.out;
+}
+
 TEST(CliConvert, WhatCannotBeIsSaid) {
   const ScratchDir scratch;
   expect_error(convert("demo", "gptq", scratch.file("out")), {"no matrix", "gptq", "--type"});

@@ -9,13 +9,10 @@
 #include "io/message.h"
 #include "quantize/convert/convert.h"
 #include "quantize/convert/gguf_metadata.h"
+#include "quantize/transcode_parts.h"
 
 namespace quench {
 namespace {
-
-// quench's own formats whose every number a GGUF type can hold: the same codes and f16 scales.
-constexpr std::pair<const char*, const char*> kSameNumbers[] = {
-    {"int4_g32", "q4_0"}, {"int5_g32", "q5_0"}, {"int8_g32", "q8_0"}, {"iq4_g32", "iq4_nl"}};
 
 // What takes the place of a type whose blocks do not divide a row: as in llama.cpp.
 constexpr std::pair<const char*, const char*> kNarrower[] = {
@@ -43,10 +40,18 @@ struct OutTensor {
   }
 };
 
-const Format* lookup(std::span<const std::pair<const char*, const char*>> table,
-                     const Format& format) {
-  for (const auto& [from, to] : table) {
+const Format* narrower_than(const Format& format) {
+  for (const auto& [from, to] : kNarrower) {
     if (format.name == from) return find_format(to);
+  }
+  return nullptr;
+}
+
+// The type whose numbers are those of a format that GGUF files do not have; null: there is none.
+const Format* twin_of(const Format& format, int64_t cols) {
+  for (const Format& type : all_formats()) {
+    if (ggml_type_of_format(type.name) != nullptr && holds_numbers_of(type, format, 1, cols))
+      return &type;
   }
   return nullptr;
 }
@@ -124,20 +129,20 @@ class GgufOutput {
     const Format* stored = job_.source.stored_format(spec);
     const Format* format = wanted.empty() ? stored : find_format(wanted);
     if (format != nullptr && ggml_type_of_format(format->name) == nullptr) {
-      const Format* same = lookup(kSameNumbers, *format);
-      if (same == nullptr) {
+      const Format* twin = twin_of(*format, tensor.cols());
+      if (twin == nullptr) {
         return fail(
             ErrorCode::kUnsupported,
             "{}: {} would be {}, which GGUF files do not have; choose a type of theirs with "
             "--type (f16, bf16, q8_0, q6_k, q5_k, q4_k, q3_k, q2_k, iq4_xs, ...).",
             job_.files.name, in_quotes(spec.name), format->name);
       }
-      format = same;
+      format = twin;
     }
     if (format == nullptr) format = find_format("bf16");
     const Format* fitting = format;
     if (!fitting->fits(1, tensor.cols())) {
-      const Format* narrower = lookup(kNarrower, *format);
+      const Format* narrower = narrower_than(*format);
       fitting =
           narrower != nullptr && narrower->fits(1, tensor.cols()) ? narrower : find_format("f16");
       report_.fallbacks.push_back(fmt::format("{} [{} columns]: {} instead of {}", tensor.name,
@@ -171,16 +176,21 @@ class GgufOutput {
     return {};
   }
 
-  // Rows of one tensor of the model, shared out among the team. What is stored in the format
-  // already is taken over as it stands.
+  // Rows of one tensor of the model, shared out among the team. Numbers that the format has are
+  // taken over as they stand.
   Result<void> encode(const OutTensor& tensor, const TensorSpec& spec, int64_t row, int64_t rows,
                       QuantizedTensor& out, ConvertedFormat& sums) {
     const Format& format = *tensor.format;
-    if (job_.source.stored_format(spec) == &format && job_.source.transform(spec) == nullptr) {
+    const Format* stored = job_.source.stored_format(spec);
+    if (stored != nullptr && job_.source.transform(spec) == nullptr &&
+        holds_numbers_of(format, *stored, rows, spec.cols)) {
       std::optional<QuantizedTensor> buffer;
-      QUENCH_TRY(const ConstPlanes stored, job_.source.stored_rows(spec, row, rows, buffer));
-      if (stored[0] != nullptr) {
-        std::copy_n(stored[0], format.plane_bytes(0, rows, spec.cols), out.planes()[0]);
+      QUENCH_TRY(const ConstPlanes planes, job_.source.stored_rows(spec, row, rows, buffer));
+      if (planes[0] != nullptr) {
+        if (stored == &format)
+          std::copy_n(planes[0], format.plane_bytes(0, rows, spec.cols), out.planes()[0]);
+        else
+          transcode_rows(*stored, planes, format, out.planes(), rows, spec.cols);
         return {};
       }
     }
