@@ -1,9 +1,16 @@
 // awq: the channels of the inputs are scaled first (scale_parts.h), then every tile is searched as
-// by `search`. The result is a plain checkpoint in any format, also of other programs.
+// by `search`, or rounded by the format's own encoder where that searches itself (GGUF's blocks).
+// The result is a plain checkpoint in any format, also of other programs.
 #include "quantize/grid_parts.h"
 
 namespace quench {
 namespace {
+
+// Not what is coded in blocks of rows, and nothing that hardly rounds.
+bool accepts(const Format& format) {
+  return format.encode != nullptr && format.tile_rows == 1 && format.trellis == nullptr &&
+         format.bits <= 8;
+}
 
 Result<std::unique_ptr<Encoder>> prepare_scaled(const Format& format, int64_t cols,
                                                 const InputStats*, Device&) {
@@ -17,7 +24,7 @@ const Algorithm awq_algorithm = {
     "awq",
     "input channels scaled for the least output error (AWQ), then search",
     Needs::kSecondMoment,
-    is_writable_grid,
+    accepts,
     prepare_scaled,
     true};
 

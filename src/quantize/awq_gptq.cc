@@ -5,6 +5,8 @@
 namespace quench {
 namespace {
 
+bool accepts(const Format& format) { return format.grid.write != nullptr; }
+
 Result<std::unique_ptr<Encoder>> prepare_fed_back(const Format& format, int64_t cols,
                                                   const InputStats* stats, Device& device) {
   QUENCH_TRY(const Algorithm* gptq, require_algorithm("gptq"));
@@ -14,8 +16,7 @@ Result<std::unique_ptr<Encoder>> prepare_fed_back(const Format& format, int64_t 
 }  // namespace
 
 extern const Algorithm awq_gptq_algorithm;
-const Algorithm awq_gptq_algorithm = {"awq_gptq",           "awq's scaling, then gptq",
-                                      Needs::kSecondMoment, is_writable_grid,
-                                      prepare_fed_back,     true};
+const Algorithm awq_gptq_algorithm = {"awq_gptq", "awq's scaling, then gptq", Needs::kSecondMoment,
+                                      accepts,    prepare_fed_back,           true};
 
 }  // namespace quench

@@ -182,9 +182,13 @@ Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
   for (const QuantizedRole& role : planned_roles(job)) {
     const Format& format = **require_format(role.format);
     if (is_float(format) || job.algorithm->accepts(format)) continue;
+    std::vector<std::string_view> suited;
+    for (const Algorithm* other : all_algorithms()) {
+      if (other->accepts(format)) suited.emplace_back(other->name);
+    }
     return fail(ErrorCode::kInvalidArgument,
-                "The algorithm {} does not suit the format {}; {} does.", job.algorithm->name,
-                format.name, "rtn");
+                "The algorithm {} does not suit the format {}; choose of {}.", job.algorithm->name,
+                format.name, fmt::join(suited, ", "));
   }
   const bool any = std::any_of(job.units.begin(), job.units.end(), [](const QuantizeUnit& unit) {
     return std::any_of(unit.items.begin(), unit.items.end(),
