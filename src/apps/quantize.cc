@@ -265,7 +265,8 @@ void add_quantize(CLI::App& app, Verb& chosen) {
       ->check(CLI::Range(1.0, 16.0));
   verb->add_option("--fit", flags->fit_bytes,
                    "The best that runs in so much memory with --max-seq-len tokens: 12GiB")
-      ->transform(CLI::AsSizeValue(true));
+      ->transform(CLI::AsSizeValue(true))
+      ->check(CLI::PositiveNumber);
   verb->add_flag(
       "--allocate", flags->allocate,
       "With --bits or --fit: measure what each role of each layer costs in loss and give "

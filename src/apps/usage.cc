@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 
 namespace quench {
 namespace {
@@ -104,6 +105,10 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& verb = innermost(app, command);
   const std::vector<std::string> rest = app.remaining(true);
   std::string what = error.what();
+  // The largest of all numbers, in 309 digits, is no bound that helps anybody.
+  const std::string unbounded = "0.000000 to " + std::to_string(std::numeric_limits<double>::max());
+  if (const size_t at = what.find(unbounded); at != std::string::npos)
+    what.replace(at, unbounded.size(), "0 and more");
   const bool lacks_verb = verb.get_require_subcommand_min() > 0;
   if (!rest.empty() && (rest.front().starts_with('-') || !lacks_verb)) {
     what = unexpected(verb, rest);

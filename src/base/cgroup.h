@@ -1,4 +1,5 @@
-// The CPU time that the control groups of this process grant. Reads files when asked; any thread.
+// The CPU time and the memory that the control groups of this process grant. Reads files when
+// asked; any thread.
 #pragma once
 
 #include <optional>
@@ -10,5 +11,7 @@ namespace quench {
 // around it (cgroups v1 and v2); nothing where there is no quota. `root` stands before every path
 // that is read, for tests; empty is this machine.
 std::optional<double> cgroup_cpu_quota(const std::string& root = "");
+// The least limit of memory, likewise.
+std::optional<double> cgroup_memory_bytes(const std::string& root = "");
 
 }  // namespace quench

@@ -5,7 +5,7 @@
 
 namespace quench {
 
-// Of the machine, or of the memory cgroup (v2) that this process is in, if that is less.
+// Of the machine, or what the memory cgroups grant that this process is in, if that is less.
 int64_t physical_memory_bytes();
 
 }  // namespace quench

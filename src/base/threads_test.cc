@@ -110,6 +110,7 @@ class Cgroup : public testing::Test {
     scratch_.write(group + "/cpu.cfs_period_us", period);
   }
   std::optional<double> quota() const { return cgroup_cpu_quota(scratch_.path()); }
+  std::optional<double> memory() const { return cgroup_memory_bytes(scratch_.path()); }
 
   ScratchDir scratch_;
 };
@@ -144,6 +145,21 @@ TEST_F(Cgroup, V1FollowsTheCpuControllerOnly) {
   EXPECT_EQ(quota(), 2.0);
   v1("sys/fs/cgroup/cpu/a/b", "25000\n", "50000\n");
   EXPECT_EQ(quota(), 0.5);
+}
+
+TEST_F(Cgroup, MemoryIsTheLeastOfTheGroupsAround) {
+  EXPECT_EQ(memory(), std::nullopt);
+  mountinfo(kV2);
+  groups("0::/user.slice/job.scope\n");
+  scratch_.write("sys/fs/cgroup/user.slice/job.scope/memory.max", "max\n");
+  EXPECT_EQ(memory(), std::nullopt);
+  scratch_.write("sys/fs/cgroup/user.slice/memory.max", "2147483648\n");
+  EXPECT_EQ(memory(), 2147483648.0);
+  mountinfo("32 31 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+  groups("4:memory:/a\n");
+  scratch_.write("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1073741824\n");
+  EXPECT_EQ(memory(), 1073741824.0);
+  EXPECT_EQ(quota(), std::nullopt);
 }
 
 // A container without a cgroup namespace: its own group is mounted, and the paths it sees are those

@@ -59,10 +59,13 @@ Error not_there_error(const std::string& path) {
                     "as the model.",
                     path, name));
   }
+  const bool names_file = path.ends_with(".gguf");
   return error_of(ErrorCode::kNotFound,
-                  fmt::format("{}: there is no such directory; expected a Hugging Face model "
-                              "directory (config.json, tokenizer files, *.safetensors).",
-                              path));
+                  fmt::format("{}: there is no such {}; expected {} (config.json, tokenizer "
+                              "files, *.safetensors).",
+                              path, names_file ? "file" : "directory",
+                              names_file ? "a GGUF file or a Hugging Face model directory"
+                                         : "a Hugging Face model directory"));
 }
 
 Error file_error(const std::string& path) {

@@ -153,6 +153,7 @@ Result<SpeedGrid> run_grid(GridOptions options) {
              }));
   QUENCH_TRY(auto made, session->make_runner());
   GridRunner runner(*session, std::move(made), options.seed);
+  runner.stop_by(options.stop);
   std::string sha256;
   if (!options.session.random_weights) {
     report("hashing the weights", 0, 1);

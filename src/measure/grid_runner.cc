@@ -32,6 +32,7 @@ double GridRunner::run(const GridRow& row) {
   const std::vector<int32_t> ids = draw_ids(row.tokens * row.batch);
   const double start_s = now_s();
   for_each_step(row, [&](const Step& step) {
+    if (stop_ != nullptr && stop_->load(std::memory_order_relaxed)) return;
     std::vector<BatchEntry> entries;
     for (int64_t s = 0; s < row.batch; ++s) {
       const auto first = static_cast<size_t>(s * row.tokens + step.begin);

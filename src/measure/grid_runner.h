@@ -3,6 +3,7 @@
 // One thread.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -36,6 +37,8 @@ class GridRunner {
   GridRunner(const Session& session, std::unique_ptr<Runner> runner, uint64_t seed)
       : session_(session), runner_(std::move(runner)), seed_(seed) {}
 
+  // When it becomes true, a row ends after the step that runs; its time then means nothing.
+  void stop_by(const std::atomic<bool>* flag) { stop_ = flag; }
   // Seconds for the row's tokens; filling the caches is not counted. They fit the session's plan.
   double run(const GridRow& row);
   // Of all steps of the row together.
@@ -59,6 +62,7 @@ class GridRunner {
   const Session& session_;
   std::unique_ptr<Runner> runner_;
   uint64_t seed_;
+  const std::atomic<bool>* stop_ = nullptr;
   std::span<const float> logits_;
 };
 

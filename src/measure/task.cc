@@ -2,6 +2,10 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <filesystem>
+
+#include "base/file.h"
 #include "base/paths.h"
 #include "engine/generation_config.h"
 #include "measure/member_reader.h"
@@ -95,7 +99,18 @@ Result<Protocol> parse_protocol(const Json& json, const std::string& where) {
 }
 
 Result<Task> load_task(const std::string& name) {
-  QUENCH_TRY(const std::string path, data_path(fmt::format("tasks/{}.json", name)));
+  QUENCH_TRY(const std::string folder, data_path("tasks"));
+  const std::string path = fmt::format("{}/{}.json", folder, name);
+  if (!file_exists(path)) {
+    std::vector<std::string> known;
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      const std::filesystem::path& file = entry.path();
+      if (file.extension() == ".json" && file.stem() != "protocol") known.push_back(file.stem());
+    }
+    std::sort(known.begin(), known.end());
+    return fail(ErrorCode::kNotFound, "There is no task \"{}\"; known are {}.", name,
+                fmt::join(known, ", "));
+  }
   QUENCH_TRY(const Json json, read_json_file(path));
   return parse_task(json, path);
 }

@@ -289,6 +289,13 @@ Result<Recipe> parse_recipe(const Json& json, const std::string& where) {
   if (!json.is_object() || !json.contains("name") || !json["name"].is_string()) {
     return refuse("a recipe needs a \"name\"");
   }
+  static const std::set<std::string> keys = {"name",      "description", "default",
+                                             "algorithm", "rotate",      "kld_budget",
+                                             "roles",     "layers",      "choose"};
+  for (const auto& [key, value] : json.items()) {
+    if (!keys.contains(key))
+      return refuse(fmt::format("unknown key \"{}\"; known are {}", key, fmt::join(keys, ", ")));
+  }
   Recipe recipe;
   recipe.name = json["name"].get<std::string>();
   auto read_format = [&](const Json& value, std::string& into) -> Result<void> {

@@ -74,6 +74,9 @@ TEST(CliUsage, UnknownNamesListTheKnownOnes) {
   };
   expect_error(inspect("--format", "int5.5"), {"\"int5.5\"", "int4_g128", "bf16"});
   expect_error(inspect("--recipe", "tiny"), {"\"tiny\"", "int3", "int8"});
+  scratch.write("typo.json", R"({"name": "x", "default": "int4", "algoritm": "gptq"})");
+  expect_error(inspect("--recipe", scratch.file("typo.json").c_str()), {"algoritm", "algorithm"});
+  expect_error(quench({"inspect", "nowhere.gguf"}), {"no such file", "GGUF"});
   expect_error(inspect("--device", "tpu"), {"\"tpu\"", "cpu"});
   expect_error(inspect("--isa", "sse9"), {"\"sse9\"", "ref"});
   expect_error(quench({"run", model, "--random-weights", "--prompt", "x", "--chat-template", "y"}),

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/bytes.h"
+#include "base/letters.h"
 #include "io/hf_quant/config_parts.h"
 #include "io/hf_quant/integer_parts.h"
 #include "io/message.h"
@@ -144,8 +145,7 @@ Result<std::unique_ptr<QuantReader>> open(const Checkpoint& checkpoint, const Js
   const Json bits = setting(config, {"bits", "w_bit"}, 4);
   const Json group = setting(config, {"group_size", "q_group_size"}, 128);
   const Json version = setting(config, {"version", "format"}, "gemm");
-  std::string layout = version.is_string() ? version.get<std::string>() : "";
-  for (char& c : layout) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const std::string layout = version.is_string() ? small_letters(version.get<std::string>()) : "";
   if (bits != 4 || !group.is_number_integer() || (layout != "gemm" && layout != "gemv")) {
     return fail(ErrorCode::kUnsupported,
                 "{}: quantization_config says bits {}, group_size {}, version {}; of AWQ quench "
