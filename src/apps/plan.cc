@@ -8,6 +8,7 @@
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "formats/format.h"
 #include "measure/analyze/accuracy.h"
 #include "measure/analyze/advise.h"
 #include "measure/analyze/quantity.h"
@@ -103,6 +104,7 @@ Result<Place> place_here(const PlanFlags& flags, const Predictor& predictor,
   Place place;
   place.engine_text = "quench";
   QUENCH_TRY(place.setup, predictor.setup(flags.model, "quench", precision, device));
+  if (const Format* format = find_format(precision)) place.setup.precision.name = format->name;
   place.setup.prompt_tokens = flags.prompt_tokens;
   place.setup.output_tokens = flags.output_tokens;
   place.setup.batch = flags.batch;
@@ -236,7 +238,11 @@ Result<void> plan(const PlanFlags& flags) {
   QUENCH_TRY(const Predictor predictor, Predictor::load(extra));
   if (flags.recommend) return recommend(flags, predictor);
   QUENCH_TRY(const Place place, find_place(flags, predictor, flags.device, flags.precision));
-  QUENCH_TRY(const Deployment owned, deploy(place.setup, place.engine_text, place.predict));
+  QUENCH_TRY(Deployment owned, deploy(place.setup, place.engine_text, place.predict));
+  if (const std::string why = place.key ? place.ceilings.disturbance() : ""; !why.empty()) {
+    owned.remarks.push_back("the machine was not quiet while it was measured (" + why +
+                            "): the speeds are those of such minutes");
+  }
   QUENCH_TRY(const auto owned_rows, against_concurrency(owned, place.predict));
   Deployment rented = owned;
   std::vector<ConcurrencyRow> rented_rows = owned_rows;
@@ -293,12 +299,16 @@ void add_plan(CLI::App& app, Verb& chosen) {
                    "Hours of the day that the demand comes in")
       ->check(CLI::Range(0.1, 24.0))
       ->capture_default_str();
-  verb->add_flag("--recommend", flags->recommend, "Choose precision, batch and device");
-  verb->add_option("--max-ttft", flags->max_ttft, "First token at the latest: 500ms, 2s");
-  verb->add_option("--max-tpot", flags->max_tpot, "Time per token at most: 30ms");
+  CLI::Option* recommend =
+      verb->add_flag("--recommend", flags->recommend, "Choose precision, batch and device");
+  verb->add_option("--max-ttft", flags->max_ttft, "First token at the latest: 500ms, 2s")
+      ->needs(recommend);
+  verb->add_option("--max-tpot", flags->max_tpot, "Time per token at most: 30ms")->needs(recommend);
   verb->add_option("--max-memory-gb", flags->max_memory_gb, "Memory at most")
-      ->check(CLI::Range(0.0, 1e6));
-  verb->add_option("--max-cost", flags->max_cost, "Per million tokens rented: 2USD");
+      ->check(CLI::Range(0.0, 1e6))
+      ->needs(recommend);
+  verb->add_option("--max-cost", flags->max_cost, "Per million tokens rented: 2USD")
+      ->needs(recommend);
   verb->add_flag("--accuracy", flags->accuracy,
                  "How far the predictor is off on models left out of its fit");
   verb->add_option(

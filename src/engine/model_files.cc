@@ -4,23 +4,27 @@
 
 #include <filesystem>
 
+#include "base/letters.h"
 #include "base/paths.h"
 #include "engine/gguf_text.h"
 
 namespace quench {
 namespace {
 
-// models/shapes.json: {"source": ..., "models": {NAME: config.json}}.
-Result<Json> official_shape(const std::string& name) {
+// The name as published, and its config.json. models/shapes.json: {"source": ..., "models": {NAME:
+// config.json}}.
+Result<std::pair<std::string, Json>> official_shape(const std::string& name) {
   QUENCH_TRY(const std::string path, data_path("models/shapes.json"));
   QUENCH_TRY(Json table, read_json_file(path));
   const auto models = table.find("models");
   if (models == table.end() || !models->is_object()) {
     return fail(ErrorCode::kInvalidFile, "{}: expected an object \"models\".", path);
   }
-  if (const auto entry = models->find(name); entry != models->end()) return Json(*entry);
   std::vector<std::string> names;
-  for (const auto& [key, value] : models->items()) names.push_back(key);
+  for (const auto& [key, value] : models->items()) {
+    if (small_letters(key) == small_letters(name)) return std::pair(key, value);
+    names.push_back(key);
+  }
   return fail(ErrorCode::kNotFound,
               "\"{}\" is neither a model directory or GGUF file nor the name of an official shape; "
               "the shapes are {}.",
@@ -40,8 +44,10 @@ Result<ModelFiles> ModelFiles::find(const std::string& model, Weights need, bool
   files.name = last_part(model);
   if (random_weights && model != "demo" && !is_directory(model) && !file_exists(model)) {
     // "Qwen/Qwen2.5-7B" is how people know it.
-    files.name = model.starts_with("Qwen/") ? model.substr(5) : model;
-    QUENCH_TRY(files.config_json, official_shape(files.name));
+    const bool has_owner = small_letters(model).starts_with("qwen/");
+    QUENCH_TRY(auto shape, official_shape(has_owner ? model.substr(5) : model));
+    files.name = std::move(shape.first);
+    files.config_json = std::move(shape.second);
   } else {
     files.dir = model;
     if (model == "demo" && !is_directory(model)) {

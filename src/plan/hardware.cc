@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "base/letters.h"
 #include "base/paths.h"
 
 namespace quench {
@@ -94,9 +95,8 @@ Result<std::vector<Hardware>> all_hardware() {
 
 std::string plain_name(const std::string& name) {
   std::string plain;
-  for (const char c : name) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0)
-      plain += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (const char c : small_letters(name)) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0) plain += c;
   }
   return plain;
 }

@@ -55,6 +55,7 @@ TEST_F(CliAnalyze, PlanOfADeviceAndOfThisMachine) {
   EXPECT_FALSE(json.at("fit").at("fits"));
   expect_documented(documented("quench.plan/1"), json);
   EXPECT_EQ(json.at("split").at("devices"), 2);
+  EXPECT_TRUE(json.at("remarks").empty());
   const Output here = quench(
       {"plan", copy_tiny_model(cache_.scratch()), "--prompt", "16", "--output", "8", "--json"});
   ASSERT_EQ(here.status, 0) << here.err;

@@ -89,10 +89,22 @@ Result<void> read_own(const CostWishes& wishes, const PricedDevices& owned, Pric
   const auto devices = static_cast<double>(owned.count);
   QUENCH_TRY(const auto purchase,
              prices.amount(wishes.buy, "purchase", owned.name, owned.count, " each"));
-  if (!purchase) return {};
+  if (!purchase) {
+    if (!wishes.electricity.empty()) {
+      inputs.lines.push_back(
+          fmt::format("own: left out, no price of {} is known; say it with --buy", owned.name));
+    }
+    return {};
+  }
   QUENCH_TRY(const auto electricity,
              prices.amount(wishes.electricity, "electricity", owned.name, 1, " per kWh"));
-  if (!electricity) return {};
+  if (!electricity) {
+    inputs.lines.push_back(
+        fmt::format("own: left out, no price of electricity is known in {}; say it with "
+                    "--electricity",
+                    inputs.currency));
+    return {};
+  }
   Owning own;
   own.purchase = {purchase->low * devices, purchase->high * devices};
   own.resale_share = wishes.resale_share;

@@ -92,6 +92,33 @@ Result<Fit> fit_memory(const Placement& setup, const Prediction& prediction,
   return fit;
 }
 
+// Engines that split every layer over the devices give each whole heads.
+bool splits_tensors(const Placement& setup) { return setup.engine.kind == "graph"; }
+
+std::vector<std::string> remarks_on(const Placement& setup) {
+  std::vector<std::string> remarks;
+  const ModelConfig& config = setup.shape.config;
+  const double tokens = setup.prompt_tokens + setup.output_tokens;
+  if (tokens > static_cast<double>(config.max_position_embeddings)) {
+    remarks.push_back(
+        fmt::format("{:.0f} tokens are more than the {} that the model takes "
+                    "(max_position_embeddings)",
+                    tokens, config.max_position_embeddings));
+  }
+  if (splits_tensors(setup) && config.num_attention_heads % setup.devices != 0) {
+    remarks.push_back(fmt::format("{} heads do not divide over {} devices, and {} splits by heads",
+                                  config.num_attention_heads, setup.devices, setup.engine.name));
+  }
+  if (setup.precision.peak == "fp8_tflops" && !setup.device.find("fp8_tflops") &&
+      setup.device.kind == "gpu") {
+    remarks.push_back(
+        fmt::format("{} does not multiply in fp8: weights are read in 8 bits and "
+                    "multiplied as bf16, where the engine has kernels for that",
+                    setup.device.name));
+  }
+  return remarks;
+}
+
 }  // namespace
 
 double usable_bytes(const Hardware& device) {
@@ -177,20 +204,20 @@ Result<Deployment> deploy(const Placement& setup, const std::string& engine_text
   Deployment result;
   result.setup = setup;
   result.engine_text = engine_text;
+  result.remarks = remarks_on(setup);
   QUENCH_TRY(result.prediction, predict(setup));
   QUENCH_TRY(result.fit, fit_memory(setup, result.prediction, predict));
   if (result.fit.fits || setup.device.kind == "cpu") return result;
-  const bool splits_tensors = setup.engine.kind == "graph";
   for (int64_t n = setup.devices + 1; n <= 64; ++n) {
-    // Ranks hold whole heads.
-    if (splits_tensors && setup.shape.config.num_attention_heads % n != 0) continue;
+    if (splits_tensors(setup) && setup.shape.config.num_attention_heads % n != 0) continue;
     Placement split = setup;
     split.devices = n;
     QUENCH_TRY(Prediction prediction, predict(split));
     if (per_device(prediction, n) > result.fit.usable_bytes) continue;
     result.split_devices = n;
-    result.split_how = splits_tensors ? "tensor parallel: every device holds a share of each layer"
-                                      : "whole layers on each device, one of which works at a time";
+    result.split_how = splits_tensors(setup)
+                           ? "tensor parallel: every device holds a share of each layer"
+                           : "whole layers on each device, one of which works at a time";
     result.split_prediction = std::move(prediction);
     break;
   }

@@ -42,6 +42,8 @@ struct Deployment {
   std::optional<int64_t> split_devices;
   std::string split_how;
   std::optional<Prediction> split_prediction;
+  // What the numbers do not say: sentences.
+  std::vector<std::string> remarks;
 
   // What the cost is counted with: the split's where there is one.
   const Prediction& used() const { return split_prediction ? *split_prediction : prediction; }

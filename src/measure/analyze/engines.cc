@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include "base/letters.h"
 #include "base/paths.h"
 #include "formats/format.h"
 #include "plan/hardware.h"
@@ -23,7 +24,8 @@ std::vector<std::string> strings(const Json& json) { return json.get<std::vector
 Engines parse(const Json& json) {
   Engines all;
   for (const Json& row : json.at("engines"))
-    all.engines.push_back({row.at("name"), strings(row.at("aliases")), row.at("kind")});
+    all.engines.push_back({row.at("name"), strings(row.at("aliases")), row.at("kind"),
+                           row.value("step_tokens", int64_t{0})});
   for (const auto& [kind, row] : json.at("kinds").items()) {
     StepPrior prior;
     for (const auto& [constant, name] : kNames) {
@@ -91,7 +93,7 @@ Result<Precision> Engines::precision(const std::string& name) const {
     if (is_called(row, plain)) return row;
     known.push_back(row.name);
   }
-  const Format* format = find_format(name);
+  const Format* format = find_format(small_letters(name));
   if (format == nullptr) {
     return fail(ErrorCode::kInvalidArgument,
                 "Unknown precision \"{}\"; known are {}, and quench's own formats.", name,
@@ -102,7 +104,7 @@ Result<Precision> Engines::precision(const std::string& name) const {
   if (format->bits < 16) {
     QUENCH_TRY(precision, this->precision("gptq-int4"));
   }
-  precision.name = name;
+  precision.name = format->name;
   precision.aliases.clear();
   precision.weight_bits = format->bits_per_weight(4096, 4096);
   precision.head_bits = precision.weight_bits;

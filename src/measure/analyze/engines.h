@@ -45,7 +45,8 @@ struct Precision {
 struct EngineRow {
   std::string name;
   std::vector<std::string> aliases;
-  std::string kind;  // "eager", "graph", "native"
+  std::string kind;         // "eager", "graph", "native"
+  int64_t step_tokens = 0;  // of prompts in one step at most; 0: prompts go through whole
 };
 
 struct Engines {

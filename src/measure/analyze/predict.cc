@@ -147,7 +147,9 @@ MemoryTerms memory_terms(const Placement& setup, const std::vector<double>& cons
   terms.kv_bytes = kv_bytes_per_token(shape, setup.kv_bits) * tokens;
   // Wide buffers that are alive at once: three of the intermediate and three of the hidden width.
   const auto width = static_cast<double>(config.hidden_size + config.intermediate_size);
-  terms.activations_bytes = constants[kActivations] * width * prompt;
+  const auto step_tokens = static_cast<double>(setup.engine.step_tokens);
+  terms.activations_bytes = constants[kActivations] * width *
+                            (step_tokens > 0.0 ? std::min(prompt, step_tokens) : prompt);
   terms.overhead_bytes = constants[kKvCopies] * terms.kv_bytes +
                          constants[kRotaryTables] * 4.0 * shape.layers() *
                              static_cast<double>(config.max_position_embeddings * config.head_dim) +

@@ -51,6 +51,8 @@ TEST(Shapes, NamesWithEndings) {
   EXPECT_EQ(precision_in_name("Qwen2.5-7B-Instruct-GPTQ-Int4"), "gptq-int4");
   EXPECT_EQ(precision_in_name("Qwen-14B-Chat"), "");
   EXPECT_FALSE(find_shape("Qwen9-7B-Chat"));
+  EXPECT_EQ(find_shape("qwen/qwen2.5-7b-instruct-awq")->name, "Qwen2.5-7B");
+  EXPECT_EQ(precision_in_name("qwen2.5-7b-instruct-awq"), "awq");
   const ModelShape moe = *find_shape("Qwen3-30B-A3B");
   EXPECT_NEAR(moe.parameters / 1e9, 30.5, 0.1);
   EXPECT_NEAR((moe.active_weights + 2 * moe.head_weights) / 1e9, 3.35, 0.1);

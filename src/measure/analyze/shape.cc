@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "base/letters.h"
 #include "engine/model_files.h"
 
 namespace quench {
@@ -27,9 +28,8 @@ std::pair<std::string, std::string> split_name(std::string name) {
   for (bool again = true; again;) {
     again = false;
     for (const auto& [ending, meaning] : kEndings) {
-      const std::string_view text = ending;
-      if (name.size() <= text.size() || !name.ends_with(text)) continue;
-      name.resize(name.size() - text.size());
+      if (!small_letters(name).ends_with(small_letters(ending))) continue;
+      name.resize(name.size() - std::string_view(ending).size());
       if (precision.empty()) precision = meaning;
       again = true;
     }

@@ -65,14 +65,15 @@ std::string memory_text(const Deployment& deployment) {
   line("usable on one device", fit.usable_bytes);
   if (fit.fits) {
     text +=
-        fmt::format("  it fits; at most {} tokens at this batch, or {} requests of this length\n",
-                    fit.max_context_tokens, fit.max_batch);
+        fmt::format("  it fits; at most {} tokens at this batch, or {} request{} of this length\n",
+                    fit.max_context_tokens, fit.max_batch, fit.max_batch == 1 ? "" : "s");
   } else if (deployment.split_devices) {
     text += fmt::format("  it does not fit; over {} devices it does ({})\n",
                         *deployment.split_devices, deployment.split_how);
   } else {
     text += "  it does not fit\n";
   }
+  for (const std::string& remark : deployment.remarks) text += "  note: " + remark + "\n";
   return text;
 }
 
@@ -96,7 +97,10 @@ std::string break_even_text(const CostPlan& cost) {
 
 std::string cost_text(const CostPlan& cost) {
   if (!cost.prices.own && !cost.prices.rent) {
-    return "\ncost: no price is known for this device; give --buy and --electricity, or --rent\n";
+    std::string none =
+        "\ncost: no price is known for this device; give --buy and --electricity, or --rent\n";
+    for (const std::string& input : cost.prices.lines) none += "  " + input + "\n";
+    return none;
   }
   std::string text = fmt::format("\ncost, in {}\n", cost.prices.currency);
   for (const std::string& input : cost.prices.lines) text += "  " + input + "\n";
@@ -105,17 +109,21 @@ std::string cost_text(const CostPlan& cost) {
                         range_text(cost.own_per_million), cost.energy_kwh_per_million);
   }
   if (cost.rent_per_million) {
-    text += fmt::format("  rent ({}): {} per million tokens, without idle hours\n",
-                        cost.rent_device, range_text(cost.rent_per_million));
+    text += fmt::format("  rent ({}): {} per million tokens, {}\n", cost.rent_device,
+                        range_text(cost.rent_per_million),
+                        cost.prices.rent && cost.prices.rent->per_month
+                            ? fmt::format("{:.0f} % of the month busy", 100.0 * cost.prices.busy)
+                            : "without idle hours");
   }
   if (cost.break_even) text += break_even_text(cost);
   if (cost.hybrid) {
     const Hybrid& hybrid = *cost.hybrid;
     text += fmt::format(
-        "  a day: {:.0f} own machines for the peak {:.3g}, rent only {:.3g}, one own machine and "
+        "  a day: {:.0f} own machines for the peak {:.3g} {}, rent only {:.3g}, one own machine "
+        "and "
         "{:.1f} rented hours {:.3g}\n",
-        hybrid.machines_for_peak, hybrid.own_only_per_day, hybrid.rent_only_per_day,
-        hybrid.rented_hours_per_day, hybrid.hybrid_per_day);
+        hybrid.machines_for_peak, hybrid.own_only_per_day, cost.prices.currency,
+        hybrid.rent_only_per_day, hybrid.rented_hours_per_day, hybrid.hybrid_per_day);
   }
   for (const std::string& warning : cost.warnings) text += "  note: " + warning + "\n";
   if (cost.concurrency.empty()) return text;
@@ -162,6 +170,7 @@ Json plan_json(const Deployment& deployment, const CostPlan& cost) {
                  {"max_batch", deployment.fit.max_batch}}},
                {"prediction", prediction_json(setup, deployment.prediction)},
                {"split", nullptr},
+               {"remarks", deployment.remarks},
                {"cost", cost.prices.own || cost.prices.rent ? cost_json(cost) : Json()}};
   if (deployment.split_devices) {
     Placement split = setup;
@@ -177,12 +186,13 @@ std::string plan_text(const Deployment& deployment, const CostPlan& cost) {
   const Placement& setup = deployment.setup;
   const Hardware& device = setup.device;
   std::string text = fmt::format(
-      "{}, {}, {} on {}{}\n{:.0f} GB/s, {:.4g} TFLOP/s in bf16, {:.4g} GB; prompt {:.0f}, answer "
+      "{}, {}, {} on {}{}\n{:.0f} GB/s, {:.4g} TFLOP/s in bf16, {:.4g} {}; prompt {:.0f}, answer "
       "{:.0f}, {:.0f} at once\n",
       setup.shape.name, setup.precision.name, deployment.engine_text,
       setup.devices > 1 ? fmt::format("{} x ", setup.devices) : "", device.name,
       device.at("memory_gb_s"), device.at("bf16_tflops"), device.at("memory_gb"),
-      setup.prompt_tokens, setup.output_tokens, setup.batch);
+      device.kind == "gpu" || device.kind == "npu" ? "GiB" : "GB", setup.prompt_tokens,
+      setup.output_tokens, setup.batch);
   text += memory_text(deployment);
   const Prediction& prediction = deployment.used();
   Placement used = setup;
