@@ -308,7 +308,7 @@ Result<void> run_eval(EvalFlags flags) {
   if (path.empty()) {
     QUENCH_TRY(path, data_path("texts/eval"));
   }
-  QUENCH_TRY(const ChatTemplate chat_template, load_chat_template(files, ""));
+  QUENCH_TRY(const ChatTemplate chat_template, load_text_template(files));
   QUENCH_TRY(const Tokenizer tokenizer, load_tokenizer(files));
   QUENCH_TRY(EvalTexts texts, load_eval_texts(path, tokenizer, chat_template));
   limit_tokens(texts, flags.max_tokens);

@@ -106,6 +106,14 @@ Result<ChatTemplate> load_chat_template(const ModelFiles& files, const std::stri
   return ChatTemplate::find(demo);
 }
 
+Result<ChatTemplate> load_text_template(const ModelFiles& files) {
+  if (files.checkpoint) {
+    QUENCH_TRY(const auto own, chat_template_source(files));
+    if (!own) return ChatTemplate::by_name("qwen2.5");
+  }
+  return load_chat_template(files, "");
+}
+
 Result<std::optional<std::string>> chat_template_source(const ModelFiles& files) {
   if (files.checkpoint && files.checkpoint->gguf() != nullptr) {
     const Json jinja = files.checkpoint->gguf()->value("tokenizer.chat_template");

@@ -34,6 +34,9 @@ Result<Tokenizer> load_tokenizer(const ModelFiles& files);
 // The model's chat template, or the one named by `override_name` (see ChatTemplate::names()). An
 // unknown template of a checkpoint is an error that lists the names.
 Result<ChatTemplate> load_chat_template(const ModelFiles& files, const std::string& override_name);
+// For texts that hold conversations, and to measure: the model's own, or Qwen2.5's for base models,
+// whose vocabularies have its marks as well.
+Result<ChatTemplate> load_text_template(const ModelFiles& files);
 // Its Jinja source, known or not; nothing where the model has none.
 Result<std::optional<std::string>> chat_template_source(const ModelFiles& files);
 

@@ -59,7 +59,7 @@ class GroupMeter {
 
   Result<void> run() {
     QUENCH_TRY(reference_, Session::open(model_));
-    QUENCH_TRY(const ChatTemplate chat_template, load_chat_template(reference_->files(), ""));
+    QUENCH_TRY(const ChatTemplate chat_template, load_text_template(reference_->files()));
     std::string path = options_.calibration;
     if (path.empty()) {
       QUENCH_TRY(path, data_path("texts/calibration"));

@@ -35,7 +35,7 @@ Result<Evaluation> evaluate_candidates(const Session& reference,
   if (path.empty()) {
     QUENCH_TRY(path, data_path("texts/eval"));
   }
-  QUENCH_TRY(const ChatTemplate chat_template, load_chat_template(reference.files(), ""));
+  QUENCH_TRY(const ChatTemplate chat_template, load_text_template(reference.files()));
   QUENCH_TRY(EvalTexts texts, load_eval_texts(path, reference.tokenizer(), chat_template));
   limit_tokens(texts, options.domain_tokens);
   EvalOptions eval;

@@ -32,7 +32,7 @@ EngineTarget::EngineTarget(const Session& session, std::unique_ptr<Engine> engin
 Result<std::unique_ptr<EngineTarget>> EngineTarget::create(const Session& session) {
   // Every run pays for its whole prompt, also when an earlier one has had the same.
   QUENCH_TRY(auto engine, session.make_engine(false));
-  QUENCH_TRY(ChatTemplate chat_template, load_chat_template(session.files(), ""));
+  QUENCH_TRY(ChatTemplate chat_template, load_text_template(session.files()));
   QUENCH_TRY(auto stop_token_ids, model_stop_tokens(session));
   return std::unique_ptr<EngineTarget>(
       new EngineTarget(session, std::move(engine), chat_template, std::move(stop_token_ids)));

@@ -229,8 +229,7 @@ class Runs {
     if (path.empty()) {
       QUENCH_TRY(path, data_path("texts/eval"));
     }
-    QUENCH_TRY(const ChatTemplate chat_template,
-               load_chat_template(reference.session->files(), ""));
+    QUENCH_TRY(const ChatTemplate chat_template, load_text_template(reference.session->files()));
     QUENCH_TRY(EvalTexts texts,
                load_eval_texts(path, reference.session->tokenizer(), chat_template));
     if (options_.text_path.empty()) texts.path = "texts/eval";
