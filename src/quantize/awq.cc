@@ -12,8 +12,8 @@ bool accepts(const Format& format) {
          format.bits <= 8;
 }
 
-Result<std::unique_ptr<Encoder>> prepare_scaled(const Format& format, int64_t cols,
-                                                const InputStats*, Device&) {
+Result<std::unique_ptr<Encoder>> prepare_scaled(const Format& format, int64_t cols, InputStats*,
+                                                Device&) {
   return make_search_encoder(format, cols, nullptr);
 }
 

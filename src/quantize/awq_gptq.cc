@@ -8,7 +8,7 @@ namespace {
 bool accepts(const Format& format) { return format.grid.write != nullptr; }
 
 Result<std::unique_ptr<Encoder>> prepare_fed_back(const Format& format, int64_t cols,
-                                                  const InputStats* stats, Device& device) {
+                                                  InputStats* stats, Device& device) {
   QUENCH_TRY(const Algorithm* gptq, require_algorithm("gptq"));
   return gptq->prepare(format, cols, stats, device);
 }

@@ -16,8 +16,8 @@ constexpr int64_t kWindow = 1024;
 constexpr int64_t kMinWindow = 16;
 // Rows that are multiplied at once: enough that adding the products up costs little beside them.
 constexpr int64_t kReduceRows = 4096;
-// But fewer of the widest inputs, which would take half a gigabyte, twice.
-constexpr int64_t kReduceNumbers = int64_t{1} << 26;
+// But fewer of the widest inputs, which would take gigabytes beside the sums.
+constexpr int64_t kReduceNumbers = int64_t{1} << 25;
 // What the layers run in: integers of 8 bits, twice as fast as bf16. They move a model's
 // predictions by some 1e-4 nats per token, and what its inputs look like on average by less than
 // another thousand tokens do.
@@ -25,6 +25,20 @@ constexpr const char* kForwardFormat = "int8_g128";
 
 int64_t window_of(const ModelConfig& config) {
   return std::min(kWindow, config.max_position_embeddings);
+}
+
+// rows [n, cols] become their transforms.
+void rotate_rows(Device& device, const InputTransform& transform, std::vector<float>& rows,
+                 int64_t cols) {
+  device.run([&](const OpContext& context) {
+    const Range range = worker_range(context.worker, static_cast<int64_t>(rows.size()) / cols);
+    std::vector<float> original(static_cast<size_t>(cols));
+    for (int64_t r = range.begin; r < range.end; ++r) {
+      float* const row = rows.data() + r * cols;
+      std::copy_n(row, cols, original.begin());
+      transform.apply(original, {row, static_cast<size_t>(cols)});
+    }
+  });
 }
 
 // Rows of an input that wait before they are multiplied.
@@ -36,7 +50,7 @@ int64_t waiting_rows(int64_t cols) {
 
 Result<EvalTexts> calibration_texts(const QuantizeOptions& options, const ModelFiles& files) {
   QUENCH_TRY(const Tokenizer tokenizer, load_tokenizer(files));
-  QUENCH_TRY(const ChatTemplate chat_template, load_chat_template(files, ""));
+  QUENCH_TRY(const ChatTemplate chat_template, load_text_template(files));
   std::string path = options.calibration;
   if (path.empty()) {
     QUENCH_TRY(path, data_path("texts/calibration"));
@@ -121,7 +135,7 @@ Result<std::unique_ptr<Calibration>> Calibration::open(const QuantizeOptions& op
   const ModelFiles& files = job.model->files;
   auto calibration = std::unique_ptr<Calibration>(new Calibration);
   calibration->needs_ = job.algorithm->needs;
-  calibration->model_ = job.model.get();
+  calibration->job_ = &job;
   calibration->times_ = &times;
   QUENCH_TRY(const EvalTexts texts, calibration_texts(options, files));
   calibration->sha256_ = texts.sha256;
@@ -169,6 +183,7 @@ Result<void> Calibration::collect(int64_t layer) {
   }
   stats_.clear();
   waiting_.clear();
+  find_rotations(layer);
   if (layer < 0) return collect_head_input();
   QUENCH_TRY_VOID(load_layer(layer));
   ++next_layer_;
@@ -182,13 +197,13 @@ Result<void> Calibration::collect(int64_t layer) {
 }
 
 Result<void> Calibration::collect_head_input() {
-  const auto& vectors = model_->plan.vectors;
+  const auto& vectors = job_->model->plan.vectors;
   const auto norm = std::find_if(vectors.begin(), vectors.end(), [](const PlannedVector& vector) {
     return vector.source.role == Role::kFinalNorm;
   });
   const auto hidden = static_cast<size_t>(runner_->config().hidden_size);
   std::vector<float> weight(hidden);
-  QUENCH_TRY_VOID(model_->source->read_rows(norm->source, 0, 1, weight.data()));
+  QUENCH_TRY_VOID(job_->model->source->read_rows(norm->source, 0, 1, weight.data()));
   std::vector<float> normed;
   for (int64_t text = 0; text < runner_->num_texts(); ++text) {
     const std::span<const float> x = runner_->hidden(text);
@@ -209,6 +224,18 @@ Result<void> Calibration::collect_head_input() {
   return {};
 }
 
+// Matrices that share an input share its rotation.
+void Calibration::find_rotations(int64_t layer) {
+  rotations_.clear();
+  for (const QuantizeUnit& unit : job_->units) {
+    if (unit.layer != layer) continue;
+    for (const QuantizeItem& item : unit.items) {
+      if (item.is_quantized && item.transform)
+        rotations_[calibration_input(item.spec)] = &item.transform;
+    }
+  }
+}
+
 void Calibration::finish_sums() {
   const JobTimes::Span span(*times_, JobPart::kSecondMoments);
   for (auto& [input, stats] : stats_) {
@@ -217,7 +244,7 @@ void Calibration::finish_sums() {
       for (float& sum : *sums) sum *= factor;
     }
     if (stats.second_moment.empty()) continue;
-    scale_second_moment(*model_->device, factor, stats.second_moment);
+    scale_second_moment(*job_->model->device, factor, stats.second_moment);
   }
 }
 
@@ -229,7 +256,9 @@ void Calibration::reduce(int64_t min_rows) {
     const auto cols = static_cast<int64_t>(stats.mean_square.size());
     const int64_t count = static_cast<int64_t>(rows.size()) / cols;
     if (count < std::min(min_rows, waiting_rows(cols))) continue;
-    model_->device->run([&](const OpContext& context) {
+    if (const auto it = rotations_.find(entry.first); it != rotations_.end())
+      rotate_rows(*job_->model->device, *it->second, rows, cols);
+    job_->model->device->run([&](const OpContext& context) {
       const Range range = worker_range(context.worker, cols, 16);
       for (int64_t r = 0; r < count; ++r) {
         const float* row = rows.data() + r * cols;
@@ -242,7 +271,7 @@ void Calibration::reduce(int64_t min_rows) {
     });
     if (needs_ == Needs::kSecondMoment) {
       if (stats.second_moment.empty()) stats.second_moment = SymmetricMatrix(cols);
-      add_second_moment(*model_->device, rows.data(), count, stats.second_moment);
+      add_second_moment(*job_->model->device, rows.data(), count, stats.second_moment);
     }
     rows.clear();
   }
@@ -277,6 +306,10 @@ const InputStats* Calibration::stats(const TensorSpec& spec) const {
   if (spec.role == Role::kEmbedding && !runner_->config().tie_word_embeddings) return nullptr;
   const auto it = stats_.find(calibration_input(spec));
   return it == stats_.end() ? nullptr : &it->second;
+}
+
+InputStats* Calibration::stats(const TensorSpec& spec) {
+  return const_cast<InputStats*>(std::as_const(*this).stats(spec));
 }
 
 }  // namespace quench

@@ -40,13 +40,18 @@ class Calibration {
   // Runs layer `layer` after all before it; layers must be asked for in ascending order, and the
   // head's input (layer -1) last.
   Result<void> collect(int64_t layer);
-  // Of the layer that was collected last; null for inputs that were not seen.
+  // Of the layer that was collected last; null for inputs that were not seen. Who needs them the
+  // last time may empty them.
   const InputStats* stats(const TensorSpec& spec) const;
+  InputStats* stats(const TensorSpec& spec);
+  // What was collected of an input of the last layer is needed no longer.
+  void forget(const std::string& input) { stats_.erase(input); }
 
  private:
   Result<void> load_layer(int64_t layer);
   void run_layer(const Observer* observer);
   Result<void> collect_head_input();
+  void find_rotations(int64_t layer);
   void finish_sums();
   void observe(const char* name, const float* data, int64_t rows, int64_t cols);
   void add(const std::string& input, const float* data, int64_t rows, int64_t cols);
@@ -56,11 +61,12 @@ class Calibration {
   std::string sha256_;
   std::unique_ptr<LayerRunner> runner_;
   Needs needs_ = Needs::kMeans;
-  const PlannedModel* model_ = nullptr;
+  const QuantizeJob* job_ = nullptr;
   JobTimes* times_ = nullptr;
   int64_t next_layer_ = 0;
-  std::map<std::string, InputStats> stats_;            // sums until collect() divides them
-  std::map<std::string, std::vector<float>> waiting_;  // rows that are not in the sums yet
+  std::map<std::string, InputStats> stats_;                 // sums until collect() divides them
+  std::map<std::string, std::vector<float>> waiting_;       // rows that are not in the sums yet
+  std::map<std::string, const InputTransform*> rotations_;  // of the layer's inputs
 };
 
 }  // namespace quench

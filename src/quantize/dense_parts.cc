@@ -190,22 +190,4 @@ bool factor_udu(Device& device, SymmetricMatrix& matrix, std::span<float> d) {
   return UduFactors(device, matrix, d).run();
 }
 
-// A pair of tiles at a time.
-void transpose_square(Device& device, std::span<float> square, int64_t n) {
-  constexpr int64_t kTile = 64;
-  device.run([&](const OpContext& context) {
-    const int64_t tiles = (n + kTile - 1) / kTile;
-    // Rows of tiles in turn: they grow shorter.
-    for (int64_t top = context.worker.index; top < tiles; top += context.worker.count) {
-      for (int64_t left = top; left < tiles; ++left) {
-        for (int64_t i = top * kTile; i < std::min(n, (top + 1) * kTile); ++i) {
-          for (int64_t j = std::max(i + 1, left * kTile); j < std::min(n, (left + 1) * kTile); ++j)
-            std::swap(square[static_cast<size_t>(i * n + j)],
-                      square[static_cast<size_t>(j * n + i)]);
-        }
-      }
-    }
-  });
-}
-
 }  // namespace quench

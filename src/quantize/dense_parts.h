@@ -61,9 +61,6 @@ void run_tasks(Device& device, int64_t num_tasks, MakeTask make_task) {
   });
 }
 
-// [n, n], in place.
-void transpose_square(Device& device, std::span<float> square, int64_t n);
-
 // The upper triangular U with ones on its diagonal and the diagonal d > 0, [n], such that the
 // matrix is U diag(d) U^T. The matrix is overwritten by U. False when it is not positive definite
 // (it is then spoilt).

@@ -212,7 +212,8 @@ TEST(Gptq, LosesLessOfTheOutputThanRoundingInEveryGrid) {
   int num_formats = 0;
   for (const Format& format : all_formats()) {
     if (format.grid.write == nullptr) continue;
-    const auto encoder = (*algorithm)->prepare(format, cols, &stats, **device);
+    InputStats taken = stats;
+    const auto encoder = (*algorithm)->prepare(format, cols, &taken, **device);
     ASSERT_TRUE(encoder) << format.name;
     const auto loss = [&](bool with_feedback) {
       QuantizedTensor tensor(format, rows, cols);

@@ -17,17 +17,14 @@
 
 namespace quench {
 
-// What calibration saw of the input x of a matrix, over all its tokens.
+// What calibration saw of the input x of a matrix, over all its tokens; where the matrix is stored
+// for T(x), of T(x).
 struct InputStats {
   int64_t tokens = 0;              // 0: no token ever came here (an expert that was never chosen)
   std::vector<float> mean_square;  // [cols] mean of x[i]^2
   std::vector<float> mean_abs;     // [cols] mean of |x[i]|
   SymmetricMatrix second_moment;   // [cols, cols] mean of x[i] x[j]; only where it was asked for
 };
-
-// The same of T(x).
-InputStats transformed_stats(const InputStats& stats, const InputTransform& transform,
-                             Device& device);
 
 enum class Needs {
   kNothing,       // data-free
@@ -51,9 +48,10 @@ struct Algorithm {
   Needs needs;
   // Formats with a tile of several rows, or without encode, may not suit every algorithm.
   bool (*accepts)(const Format& format);
-  // stats: null for data-free algorithms. `device` lends its team; the encoder may not keep it.
-  Result<std::unique_ptr<Encoder>> (*prepare)(const Format& format, int64_t cols,
-                                              const InputStats* stats, Device& device);
+  // stats: null for data-free algorithms; what it holds may be taken or freed. `device` lends its
+  // team; the encoder may not keep it.
+  Result<std::unique_ptr<Encoder>> (*prepare)(const Format& format, int64_t cols, InputStats* stats,
+                                              Device& device);
   bool scales_inputs = false;  // the channels of inputs are scaled first (scale_parts.h)
 };
 

@@ -141,9 +141,8 @@ int64_t encoding_bytes(const QuantizeJob& job, const CalibrationMemory& calibrat
     }
   }
   if (calibration.largest_moment > 0) {
-    // The copy that is factored and what is kept of the factors, in bf16; a rotation has a square.
-    const int64_t moment = calibration.largest_moment;
-    most += moment + moment / 2 + (job.recipe.rotate ? 2 * moment : 0);
+    // The copy that is factored; then what is kept of it in bf16, when the original is gone.
+    most += calibration.largest_moment;
   }
   if (job.algorithm->scales_inputs) {
     // Before that, a square of it to multiply by.

@@ -45,7 +45,8 @@ class GptqEncoder : public Encoder {
     group_ = format.grid.small_scales > 0 ? format.grid.small_scales : format.tile_width(cols);
   }
 
-  Result<void> factor(const InputStats& stats, Device& device) {
+  // The second moment is freed as soon as it is factored: the widest are gigabytes.
+  Result<void> factor(InputStats& stats, Device& device) {
     SymmetricMatrix u;
     d_.resize(static_cast<size_t>(cols_));
     double mean = 0.0;
@@ -64,6 +65,7 @@ class GptqEncoder : public Encoder {
       }
       spdlog::info("second moment of {} inputs: damping {} does not suffice", cols_, damping);
     }
+    stats.second_moment = {};
     // Per panel: the feedback from all columns before it, and that inside it.
     const int64_t num_panels = ceil_div(cols_, panel_);
     inside_.resize(static_cast<size_t>(num_panels));
@@ -355,8 +357,8 @@ bool accepts(const Format& format) {
          (format.encode != nullptr && format.tile_rows == 1 && format.tile_cols > 0);
 }
 
-Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols,
-                                         const InputStats* stats, Device& device) {
+Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols, InputStats* stats,
+                                         Device& device) {
   auto encoder = std::make_unique<GptqEncoder>(format, cols, device);
   QUENCH_TRY_VOID(encoder->factor(*stats, device));
   return encoder;

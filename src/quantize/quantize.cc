@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Changes when the same input begins to give other bytes, so that no job is resumed across it.
-constexpr int kRevision = 3;
+constexpr int kRevision = 4;
 // Of a unit's note in the journal, beside the errors by role and format.
 constexpr const char* kFallbacksKey = "fallbacks";
 // Weights that a worker encodes at a time.
@@ -129,13 +129,12 @@ class Quantizer {
     if (const Json* note = writer_.finished(unit.name)) {
       ++report_.resumed_units;
       for (const auto& [key, value] : note->items()) {
-        if (key == kFallbacksKey) {
-          for (const Json& fallback : value)
-            report_.fallbacks.push_back(
-                {fallback.at(0).get<std::string>(), fallback.at(1).get<std::string>()});
-        } else {
+        if (key != kFallbacksKey) {
           add_error(key, value[0], value[1]);
+          continue;
         }
+        for (const Json& fallback : value)
+          report_.fallbacks.push_back({fallback.at(0), fallback.at(1)});
       }
       for (const QuantizeItem& item : unit.items) done_bytes_ += item.source_bytes;
       return {};
@@ -147,7 +146,13 @@ class Quantizer {
     }
     Json note = Json::object();
     for (const QuantizeItem& item : unit.items) {
-      QUENCH_TRY_VOID(run_item(item, note));
+      const std::span later(&item + 1, unit.items.data() + unit.items.size());
+      QUENCH_TRY_VOID(run_item(item, later, note));
+      const std::string input = calibration_input(item.spec);
+      if (calibration_ != nullptr && !needs_input(later, input)) {  // the widest take gigabytes
+        std::erase_if(encoders_, [&](const auto& e) { return e.first.starts_with(input + " "); });
+        calibration_->forget(input);
+      }
       done_bytes_ += item.source_bytes;
       if (options_.progress) {
         options_.progress(
@@ -165,10 +170,10 @@ class Quantizer {
     return writer_.finish_unit(unit.name, std::move(note));
   }
 
-  size_t finished_units() const {
-    return static_cast<size_t>(std::count_if(
-        job_.units.begin(), job_.units.end(),
-        [&](const QuantizeUnit& unit) { return writer_.finished(unit.name) != nullptr; }));
+  int64_t finished_units() const {
+    int64_t count = 0;
+    for (const QuantizeUnit& unit : job_.units) count += writer_.finished(unit.name) != nullptr;
+    return count;
   }
 
   const TensorScaling* scaling_of(const TensorSpec& spec) const {
@@ -181,13 +186,21 @@ class Quantizer {
     report_.fallbacks.push_back({item.spec.name, reason});
   }
 
-  Result<const Encoder*> encoder_for(const QuantizeItem& item, Json& note) {
+  static bool needs_input(std::span<const QuantizeItem> items, const std::string& input) {
+    auto is_fed = [&](const QuantizeItem& item) { return calibration_input(item.spec) == input; };
+    return std::any_of(items.begin(), items.end(), is_fed);
+  }
+
+  // later: the matrices of the unit that are still to come.
+  Result<const Encoder*> encoder_for(const QuantizeItem& item, std::span<const QuantizeItem> later,
+                                     Json& note) {
     const JobTimes::Span span(report_.times, JobPart::kFactorization);
     const std::string input = calibration_input(item.spec);
-    const std::string key = fmt::format("{} {} {}", input, item.format->name, item.spec.cols);
-    const InputStats* stats = calibration_ == nullptr ? nullptr : calibration_->stats(item.spec);
-    // What calibration says nothing about (the embedding, an expert that no token reached) is
-    // rounded.
+    InputStats* stats = calibration_ == nullptr ? nullptr : calibration_->stats(item.spec);
+    const std::string key = fmt::format("{} {} {}", stats == nullptr ? "unseen" : input,
+                                        item.format->name, item.spec.cols);
+    // What calibration says nothing about (an embedding that is only looked up, an expert that no
+    // token reached) is rounded.
     const Algorithm* algorithm = job_.algorithm;
     std::string reason;
     if (stats != nullptr && stats->tokens == 0) reason = "no calibration token reached it";
@@ -199,14 +212,11 @@ class Quantizer {
     if (algorithm->needs != Needs::kNothing && (stats == nullptr || !reason.empty())) {
       QUENCH_TRY(algorithm, require_algorithm("rtn"));
     }
-    InputStats changed;
-    if (stats != nullptr && item.transform) {
-      changed = transformed_stats(*stats, item.transform, *job_.model->device);
-      stats = &changed;
-    }
     const TensorScaling* scaling = scaling_of(item.spec);
-    if (stats != nullptr && scaling != nullptr && !scaling->cols.empty()) {
-      changed = scaled_stats(*stats, scaling->cols);
+    InputStats changed;
+    const bool is_scaled = stats != nullptr && scaling != nullptr && !scaling->cols.empty();
+    if (is_scaled || (stats != nullptr && needs_input(later, input))) {
+      changed = is_scaled ? scaled_stats(*stats, scaling->cols) : *stats;
       stats = &changed;
     }
     auto prepared = algorithm->prepare(*item.format, item.spec.cols, stats, *job_.model->device);
@@ -224,10 +234,10 @@ class Quantizer {
     return encoders_[key].get();
   }
 
-  Result<void> run_item(const QuantizeItem& item, Json& note) {
+  Result<void> run_item(const QuantizeItem& item, std::span<const QuantizeItem> later, Json& note) {
     if (!item.is_quantized) return copy_item(item, note);
     if (item.keeps_numbers) return keep_item(item, note);
-    QUENCH_TRY(const Encoder* encoder, encoder_for(item, note));
+    QUENCH_TRY(const Encoder* encoder, encoder_for(item, later, note));
     const TensorSpec& spec = item.spec;
     Device& device = *job_.model->device;
     const int64_t block = encoding_block_rows(spec.cols);

@@ -28,7 +28,7 @@ class RtnEncoder : public Encoder {
 
 bool accepts(const Format& format) { return format.encode != nullptr; }
 
-Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols, const InputStats*,
+Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols, InputStats*,
                                          Device& device) {
   return std::make_unique<RtnEncoder>(format, cols, device);
 }

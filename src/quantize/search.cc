@@ -5,8 +5,7 @@
 namespace quench {
 namespace {
 
-Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols, const InputStats*,
-                                         Device&) {
+Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols, InputStats*, Device&) {
   return make_search_encoder(format, cols, nullptr);
 }
 

@@ -5,8 +5,8 @@
 namespace quench {
 namespace {
 
-Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols,
-                                         const InputStats* stats, Device&) {
+Result<std::unique_ptr<Encoder>> prepare(const Format& format, int64_t cols, InputStats* stats,
+                                         Device&) {
   return make_search_encoder(format, cols, stats);
 }
 

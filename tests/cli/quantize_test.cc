@@ -1,6 +1,7 @@
 // quench quantize and quench eval as a stranger uses them.
 #include <csignal>
 #include <filesystem>
+#include <map>
 #include <thread>
 
 #include "base/file.h"
@@ -184,6 +185,29 @@ TEST(CliQuantize, ErrorFeedbackLosesLess) {
   const double rtn = json[0]["kld"]["mean"];
   const double gptq = json[1]["kld"]["mean"];
   EXPECT_LT(gptq, 0.8 * rtn);
+}
+
+// An embedding that is only looked up has no input to learn from; the head beside it has.
+TEST(CliQuantize, AnUntiedHeadIsFedBackAndItsEmbeddingRounded) {
+  const ScratchDir scratch;
+  const std::string model =
+      copy_tiny_model(scratch, "qwen2", R"({"vocab_size": 1009, "tie_word_embeddings": false})");
+  fs::copy_file(source_path("tests/text/small_tokenizer/tokenizer.json"),
+                model + "/tokenizer.json");
+  std::map<std::string, double> errors[2];
+  for (const bool feeds_back : {false, true}) {
+    const Output made = quench({"quantize", model, "--random-weights", "--format", "int4_g32",
+                                "--algorithm", feeds_back ? "gptq" : "rtn", "-o",
+                                scratch.file(feeds_back ? "gptq" : "rtn"), "--json"});
+    ASSERT_EQ(made.status, 0) << made.err;
+    const Json json = *parse_json(made.out, "stdout");
+    for (const Json& role : json.at("roles")) {
+      if (!role.at("relative_error").is_null())
+        errors[feeds_back ? 1 : 0][role.at("role")] = role.at("relative_error");
+    }
+  }
+  EXPECT_EQ(errors[1].at("embedding"), errors[0].at("embedding"));
+  EXPECT_NE(errors[1].at("head"), errors[0].at("head"));
 }
 
 TEST(CliEval, OneModelAlone) {
