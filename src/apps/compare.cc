@@ -112,7 +112,7 @@ Result<void> compare(const CompareFlags& flags) {
   } else if (flags.output == "csv") {
     std::fputs(comparison_table(comparison).csv().c_str(), stdout);
   } else if (flags.output == "md") {
-    std::fputs(comparison_table(comparison, strings).markdown().c_str(), stdout);
+    std::fputs(comparison_markdown(comparison, strings).c_str(), stdout);
   } else {
     std::fputs(comparison_text(comparison, strings).c_str(), stdout);
   }

@@ -203,6 +203,12 @@ TEST(ServerBench, NoServersTroubleIsLost) {
   EXPECT_EQ(runs[1]["token_s"].size(), 4u);
   EXPECT_TRUE(runs[1]["engine_token_s"].is_null());
   EXPECT_EQ(json["tasks"][0]["summary"]["e2e_s"]["count"], 2);
+  // What no clock can have measured is not taken from a file.
+  for (const auto& [key, value] : {std::pair{"e2e_s", -1.0}, std::pair{"ttft_s", 1e6}}) {
+    Json impossible = json;
+    impossible["tasks"][0]["runs"][0][key] = value;
+    EXPECT_FALSE(validate_measurement(impossible)) << key;
+  }
 }
 
 TEST(ServerBench, WhatAServerHoldsBackIsSeen) {

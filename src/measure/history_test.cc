@@ -22,6 +22,7 @@ Json record(const std::string& model, const std::string& time, double speed = 10
   BenchRun run;
   run.token_s = {0.5, 0.5 + 1.0 / speed};
   run.ttft_s = 0.5;
+  run.e2e_s = 2.0;
   run.generated_tokens = 2;
   bench.tasks = {{"chat", "en", {run}}};
   bench.complete = true;
@@ -36,6 +37,7 @@ Json load_record() {
   BenchRun run;
   run.token_s = {0.25, 0.5};
   run.ttft_s = 0.25;
+  run.e2e_s = 2.0;
   run.generated_tokens = 2;
   BenchRun warmup = run;
   warmup.warmup = true;

@@ -4,9 +4,10 @@
 namespace quench {
 namespace {
 
-enum class Kind { kAny, kText, kNumber, kList, kObject };
+enum class Kind { kAny, kText, kNumber, kAmount, kList, kObject };
 const char* kind_name(Kind kind) {
-  static constexpr const char* kNames[] = {"anything", "a text", "a number", "a list", "an object"};
+  static constexpr const char* kNames[] = {"anything",           "a text", "a number",
+                                           "a number from 0 on", "a list", "an object"};
   return kNames[static_cast<int>(kind)];
 }
 bool matches(Kind kind, const Json& value) {
@@ -17,6 +18,8 @@ bool matches(Kind kind, const Json& value) {
       return value.is_string();
     case Kind::kNumber:
       return value.is_number();
+    case Kind::kAmount:
+      return value.is_number() && value.get<double>() >= 0.0;
     case Kind::kList:
       return value.is_array();
     case Kind::kObject:
@@ -52,7 +55,7 @@ const std::vector<Schema>& schemas() {
                                             {"tasks", Kind::kList, false},
                                             {"memory", Kind::kObject, false},
                                             {"series", Kind::kObject, kOrNull},
-                                            {"energy_j", Kind::kNumber, kOrNull}}},
+                                            {"energy_j", Kind::kAmount, kOrNull}}},
                                           {"quench.eval/1",
                                            {{"model", Kind::kObject, false},
                                             {"reference", Kind::kObject, kOrNull},
@@ -93,11 +96,11 @@ const std::vector<Field>& task_fields() {
 const std::vector<Field>& run_fields() {
   static const std::vector<Field> fields = {{"warmup", Kind::kAny, false},
                                             {"seed", Kind::kNumber, kOrNull},
-                                            {"prompt_tokens", Kind::kNumber, kOrNull},
-                                            {"generated_tokens", Kind::kNumber, kOrNull},
+                                            {"prompt_tokens", Kind::kAmount, kOrNull},
+                                            {"generated_tokens", Kind::kAmount, kOrNull},
                                             {"finish_reason", Kind::kText, kOrNull},
-                                            {"ttft_s", Kind::kNumber, kOrNull},
-                                            {"e2e_s", Kind::kNumber, false},
+                                            {"ttft_s", Kind::kAmount, kOrNull},
+                                            {"e2e_s", Kind::kAmount, false},
                                             {"token_s", Kind::kList, kOrNull},
                                             {"engine_token_s", Kind::kList, kOrNull}};
   return fields;
@@ -105,9 +108,9 @@ const std::vector<Field>& run_fields() {
 
 const std::vector<Field>& grid_row_fields() {
   static const std::vector<Field> fields = {
-      {"test", Kind::kText, false},    {"tokens", Kind::kNumber, false},
-      {"depth", Kind::kNumber, false}, {"batch", Kind::kNumber, false},
-      {"tok_s", Kind::kList, false},   {"limit_tok_s", Kind::kNumber, kOrNull}};
+      {"test", Kind::kText, false},    {"tokens", Kind::kAmount, false},
+      {"depth", Kind::kAmount, false}, {"batch", Kind::kAmount, false},
+      {"tok_s", Kind::kList, false},   {"limit_tok_s", Kind::kAmount, kOrNull}};
   return fields;
 }
 
@@ -135,8 +138,15 @@ Result<void> check_tasks(const Json& record, const std::string& what) {
     const std::string where = fmt::format("{}, task {}", what, t + 1);
     QUENCH_TRY_VOID(check_fields(task, task_fields(), where));
     for (size_t r = 0; r < task["runs"].size(); ++r) {
-      QUENCH_TRY_VOID(
-          check_fields(task["runs"][r], run_fields(), fmt::format("{}, run {}", where, r + 1)));
+      const Json& run = task["runs"][r];
+      const std::string this_run = fmt::format("{}, run {}", where, r + 1);
+      QUENCH_TRY_VOID(check_fields(run, run_fields(), this_run));
+      const bool failed = run.contains("error") && !run["error"].is_null();
+      if (!failed && !run["ttft_s"].is_null() && run["ttft_s"] > run["e2e_s"]) {
+        return fail(ErrorCode::kInvalidFile,
+                    "{}: the first token came after {} s, the whole answer after {} s.", this_run,
+                    run["ttft_s"].dump(), run["e2e_s"].dump());
+      }
     }
   }
   return {};

@@ -103,5 +103,6 @@ Json comparison_json(const Comparison& comparison);
 Table comparison_table(const Comparison& comparison, const Strings& strings = Strings::of("en"));
 std::string comparison_text(const Comparison& comparison,
                             const Strings& strings = Strings::of("en"));
+std::string comparison_markdown(const Comparison& comparison, const Strings& strings);
 
 }  // namespace quench

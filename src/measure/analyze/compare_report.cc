@@ -157,9 +157,16 @@ Table comparison_table(const Comparison& c, const Strings& strings) {
   return table;
 }
 
-std::string comparison_text(const Comparison& c, const Strings& strings) {
-  std::string text = fmt::format("A: {}\nB: {}\n\n", c.name_a, c.name_b);
-  text += comparison_table(c, strings).text();
+namespace {
+
+// The same words for a terminal and as Markdown, whose lists want a line before them.
+std::string comparison_words(const Comparison& c, const Strings& strings, bool is_markdown) {
+  const std::string list = is_markdown ? "\n" : "";
+  const std::string item = is_markdown ? "- " : "  ";
+  const Table table = comparison_table(c, strings);
+  std::string text = is_markdown ? fmt::format("- A: {}\n- B: {}\n\n", c.name_a, c.name_b)
+                                 : fmt::format("A: {}\nB: {}\n\n", c.name_a, c.name_b);
+  text += is_markdown ? table.markdown() : table.text();
   text += "\n" +
           strings(c.live ? "compare.called_pairs" : "compare.called_records",
                   {{"alpha_percent", fmt::format("{:.3g}", c.alpha * 100.0)},
@@ -175,27 +182,37 @@ std::string comparison_text(const Comparison& c, const Strings& strings) {
       const Cause& cause = breakdown.causes[i];
       const std::string name = strings("compare.cause." + cause.name);
       text += fmt::format("{} {} {:.2f}", i == 0 ? "" : " x", name, cause.factor);
-      sentences += fmt::format("  {}: {}\n", name, compare_sentence(strings, cause.because));
+      sentences += fmt::format("{}{}: {}\n", item, name, compare_sentence(strings, cause.because));
     }
-    text += "\n" + sentences;
+    text += "\n" + list + sentences;
     if (!breakdown.missing.empty()) {
       const std::string missing = strings("compare.missing." + breakdown.missing);
-      text += "  " + strings("html.compare.missing", {{"missing", missing}}) + "\n";
+      text += item + strings("html.compare.missing", {{"missing", missing}}) + "\n";
     }
   }
   if (c.cost) {
-    text += "\n" + strings("compare.cost_of_run", {{"currency", c.cost->currency}}) + "\n";
+    text += "\n" + strings("compare.cost_of_run", {{"currency", c.cost->currency}}) + "\n" + list;
     auto amount = [](const std::optional<double>& value) {
       return value ? fmt::format("{:.2g}", *value) : std::string("-");
     };
     for (const CostRow& row : c.cost->rows)
-      text += fmt::format("  {:<14} A {:>8}  B {:>8}\n", row.task, amount(row.a_per_run),
+      text += fmt::format("{}{:<14} A {:>8}  B {:>8}\n", item, row.task, amount(row.a_per_run),
                           amount(row.b_per_run));
-    for (const Clause& line : c.cost->lines) text += "  " + compare_sentence(strings, line) + "\n";
+    for (const Clause& line : c.cost->lines) text += item + compare_sentence(strings, line) + "\n";
   }
   for (const Clause& remark : c.remarks)
     text += "\n" + strings("compare.remark", {{"text", compare_sentence(strings, remark)}}) + "\n";
   return text;
+}
+
+}  // namespace
+
+std::string comparison_text(const Comparison& c, const Strings& strings) {
+  return comparison_words(c, strings, false);
+}
+
+std::string comparison_markdown(const Comparison& c, const Strings& strings) {
+  return comparison_words(c, strings, true);
 }
 
 }  // namespace quench

@@ -215,6 +215,9 @@ TEST(Compare, ThePublishedCase) {
   const std::string chinese = comparison_text(c, Strings::of("zh"));
   for (const char* words : {"放不进", "是 5 CNY，不是 20", "高了 124 倍", "小时后回本", "无法判断"})
     EXPECT_NE(chinese.find(words), std::string::npos) << words << "\n" << chinese;
+  const std::string markdown = comparison_markdown(c, Strings::of("en"));
+  for (const char* words : {"- A: ", "| --- |", "not 20", "- article"})
+    EXPECT_NE(markdown.find(words), std::string::npos) << words << "\n" << markdown;
   const Json json = comparison_json(c);
   EXPECT_EQ(json.at("remarks").size(), json.at("remark_clauses").size());
   EXPECT_EQ(compare_sentence(Strings::of("en"), json.at("remark_clauses").at(0), ""),
