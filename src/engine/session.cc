@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/paths.h"
 #include "engine/stop.h"
@@ -159,6 +160,13 @@ Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options,
   if (options.needs_tokenizer) {
     QUENCH_TRY(Tokenizer tokenizer, load_tokenizer(session->files()));
     session->tokenizer_ = std::make_unique<Tokenizer>(std::move(tokenizer));
+    const int64_t known = session->plan().config.max_position_embeddings;
+    if (options.goal.max_seq_len > known) {
+      spdlog::warn(
+          "{}: {} tokens are more than the {} that the model takes "
+          "(max_position_embeddings); what it writes beyond may make no sense",
+          session->files().name, options.goal.max_seq_len, known);
+    }
   }
   session->late_ = std::make_unique<LateWeights>();
   QUENCH_TRY(Model model, load_model(session->plan(), *session->planned_->source, session->device(),
