@@ -78,8 +78,8 @@ def make(program, work, wanted):
 def judge(program, work, made, max_tokens):
     """{name: row of 'quench eval --csv' over all domains}, the original's under "demo"."""
     kept = work / "judged.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
+    if kept.exists() and set(made) <= set(rows := json.loads(kept.read_text())):
+        return rows
     paths = [str(work / name) for name in made]
     amount = ["--max-tokens", str(max_tokens)] if max_tokens else []
     status, text, err = quench(["eval", *paths, "--against", "demo", "--csv", *amount], program)

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <new>
 #include <system_error>
 
@@ -80,7 +81,11 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     std::fputs("quench: Out of memory; a smaller --max-seq-len or --format needs less.\n", stderr);
     return 1;
-  } catch (const std::system_error& error) {  // only of starting threads
+  } catch (const std::filesystem::filesystem_error& error) {
+    std::fprintf(stderr, "quench: %s: %s.\n", error.path1().c_str(),
+                 error.code().message().c_str());
+    return 1;
+  } catch (const std::system_error& error) {  // else only of starting threads
     std::fprintf(stderr,
                  "quench: Cannot start another thread: %s; --threads with fewer may work.\n",
                  error.what());

@@ -94,7 +94,7 @@ void Runner::fill_cache(SequenceState& state, int64_t num_tokens, uint64_t seed)
   QUENCH_CHECK(static_cast<int64_t>(state.pages.size()) * kPageTokens >= num_tokens,
                "{} pages for {} tokens", state.pages.size(), num_tokens);
   // Pages of int8 take the bf16 pairs too: any byte is a code, and their scales read a pair as a
-  // finite number near 1.
+  // finite number of at most 1.
   const int64_t element_bytes = plan_.kv_type == KvType::kF32 ? 4 : 2;
   std::vector<std::byte> page(static_cast<size_t>(plan_.kv_page_bytes));
   for (int64_t i = 0; i < plan_.kv_page_bytes / element_bytes; ++i) {

@@ -289,6 +289,7 @@ Result<Recipe> parse_recipe(const Json& json, const std::string& where) {
   if (!json.is_object() || !json.contains("name") || !json["name"].is_string()) {
     return refuse("a recipe needs a \"name\"");
   }
+  // "choose" is read by who measures (measure/choose_format.h).
   static const std::set<std::string> keys = {"name",      "description", "default",
                                              "algorithm", "rotate",      "kld_budget",
                                              "roles",     "layers",      "choose"};

@@ -187,8 +187,8 @@ Result<QuantizeJob> plan_quantize(const QuantizeOptions& options) {
       if (other->accepts(format)) suited.emplace_back(other->name);
     }
     return fail(ErrorCode::kInvalidArgument,
-                "The algorithm {} does not suit the format {}; choose of {}.", job.algorithm->name,
-                format.name, fmt::join(suited, ", "));
+                "The algorithm {} does not suit the format {}; choose one of {}.",
+                job.algorithm->name, format.name, fmt::join(suited, ", "));
   }
   const bool any = std::any_of(job.units.begin(), job.units.end(), [](const QuantizeUnit& unit) {
     return std::any_of(unit.items.begin(), unit.items.end(),

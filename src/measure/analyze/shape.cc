@@ -28,8 +28,10 @@ std::pair<std::string, std::string> split_name(std::string name) {
   for (bool again = true; again;) {
     again = false;
     for (const auto& [ending, meaning] : kEndings) {
-      if (!small_letters(name).ends_with(small_letters(ending))) continue;
-      name.resize(name.size() - std::string_view(ending).size());
+      const std::string_view text = ending;
+      if (name.size() <= text.size() || !small_letters(name).ends_with(small_letters(ending)))
+        continue;
+      name.resize(name.size() - text.size());
       if (precision.empty()) precision = meaning;
       again = true;
     }
