@@ -9,10 +9,15 @@
 
 namespace quench {
 
-Strings::Strings(std::string_view json) {
-  const auto parsed = parse_json(json, "embedded strings");
-  QUENCH_CHECK(parsed, "{}", parsed.error().message);
-  for (const auto& [key, value] : parsed->items()) texts_[key] = value.get<std::string>();
+Strings::Strings(const std::vector<std::string_view>& files) {
+  for (const std::string_view file : files) {
+    const auto parsed = parse_json(embedded_file(file), file);
+    QUENCH_CHECK(parsed, "{}", parsed.error().message);
+    for (const auto& [key, value] : parsed->items()) {
+      const bool is_new = texts_.emplace(key, value.get<std::string>()).second;
+      QUENCH_CHECK(is_new, "{} has the text {} once more", file, key);
+    }
+  }
 }
 
 const std::vector<std::string>& Strings::languages() {
@@ -21,8 +26,8 @@ const std::vector<std::string>& Strings::languages() {
 }
 
 const Strings& Strings::of(std::string_view language) {
-  static const Strings english(embedded_file("en.json"));
-  static const Strings chinese(embedded_file("zh.json"));
+  static const Strings english({"en.json", "en_explain.json", "en_plan.json"});
+  static const Strings chinese({"zh.json", "zh_explain.json", "zh_plan.json"});
   QUENCH_CHECK(language == "en" || language == "zh", "no strings in {}", language);
   return language == "zh" ? chinese : english;
 }
@@ -45,6 +50,12 @@ std::string Strings::operator()(std::string_view key,
   auto text = fill(key, values);
   QUENCH_CHECK(text, "the text {} is missing, or a value in it", key);
   return *std::move(text);
+}
+
+std::string Strings::operator()(const Sentence& sentence) const {
+  std::map<std::string, std::string> values = sentence.values;
+  for (const auto& [name, part] : sentence.parts) values[name] = (*this)(part);
+  return (*this)(sentence.key, values);
 }
 
 std::string Strings::join(const std::vector<std::string>& parts) const {

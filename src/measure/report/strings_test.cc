@@ -48,6 +48,14 @@ TEST(Strings, ChineseIsChinese) {
   }
 }
 
+TEST(Strings, ASentenceMayHaveSentencesInIt) {
+  const Sentence inner = {"why.no_loss", {{"profiles", "fast"}}};
+  const Sentence outer = {"why.no_loss", {}, {{"profiles", inner}}};
+  EXPECT_EQ(Strings::of("en")(outer),
+            "the loss of the loss of fast was not measured was not measured");
+  EXPECT_NE(Strings::of("zh")(outer).find("fast"), std::string::npos);
+}
+
 TEST(Strings, FillsAreRefusedWhereTheyDoNotFit) {
   const Strings& strings = Strings::of("en");
   EXPECT_FALSE(strings.fill("why.smallest", {{"kld", "1"}}));
