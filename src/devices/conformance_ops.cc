@@ -243,24 +243,25 @@ OpCase moe_combine_case(int64_t tokens, int64_t choices, int64_t cols) {
 }
 
 // The decisions of one encoder's step; costs are exact too.
-OpCase trellis_step_case(int bits) {
-  const int64_t states = 4096 >> bits;
-  auto run = [=](Device& device, const Ops& ops, int64_t, bool* intact) {
+OpCase trellis_step_case(const TrellisCode& code, int at) {
+  const int bits = code.bits_at(at);
+  const int next = code.bits_at(at + 1);
+  const int64_t states = 4096 >> next;
+  auto run = [=, &code](Device& device, const Ops& ops, int64_t, bool* intact) {
     const std::vector<float> metric = normal_values(91, 64, 1.0f);
-    const DeviceArray<float> cost_in(device, normal_values(92, states + 16, 1.0f));
+    const DeviceArray<float> cost_in(device, normal_values(92, (4096 >> bits) + 16, 1.0f));
     std::vector<uint8_t> index(4096);
-    for (uint32_t w = 0; w < 4096; ++w)
-      index[w] = static_cast<uint8_t>(trellis_code(bits).index(w));
+    for (uint32_t w = 0; w < 4096; ++w) index[w] = static_cast<uint8_t>(code.index(w));
     const DeviceArray<float> cost_out(device, states);
     const DeviceArray<uint8_t> back(device, states);
     ops.trellis_step(
-        {bits, index.data(), metric.data(), cost_in.data(), cost_out.data(), back.data()});
+        {bits, next, index.data(), metric.data(), cost_in.data(), cost_out.data(), back.data()});
     *intact &= cost_out.guards_intact() && back.guards_intact();
     std::vector<float> result = cost_out.values();
     for (const uint8_t high : back.values()) result.push_back(high);
     return result;
   };
-  return {"trellis_step", fmt::format("{} bits", bits), 2, states, kExact, false, run};
+  return {"trellis_step", fmt::format("{} to {} bits", bits, next), 2, states, kExact, false, run};
 }
 
 OpCase transform_case(int64_t rows, int64_t cols, bool is_permutation, bool inverse) {
@@ -317,7 +318,9 @@ OpCase gather_rows_case(int64_t rows, int64_t cols) {
 
 std::vector<OpCase> op_cases(Effort effort) {
   std::vector<OpCase> cases;
-  for (const int bits : {2, 3}) cases.push_back(trellis_step_case(bits));
+  for (const TrellisCode& code : trellis_codes()) {
+    for (const int at : {0, 1}) cases.push_back(trellis_step_case(code, at));
+  }
   const bool full = effort == Effort::kFull;
   for (const int64_t cols : {100, 896, 1, 5120}) {
     if (!full && cols != 100 && cols != 896) break;

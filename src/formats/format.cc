@@ -2,15 +2,13 @@
 
 #include <fmt/ranges.h>
 
+#include <cmath>
+
 #include "base/bytes.h"
 #include "formats/trellis_code.h"
 
 namespace quench {
 namespace {
-
-int64_t plane_tile_bytes(const Plane& plane, int64_t weights) {
-  return weights * plane.bits_per_weight / 8 + plane.bytes_per_tile;
-}
 
 struct Alias {
   const char* name;
@@ -36,7 +34,7 @@ void for_each_tile(const Format& format, PlanesType tile, int64_t cols, Visit vi
   for (int64_t column = 0; column < cols; column += width) {
     visit(tile, column);
     for (size_t p = 0; p < format.planes.size(); ++p) {
-      tile[p] += plane_tile_bytes(format.planes[p], format.tile_rows * width);
+      tile[p] += format.planes[p].tile_bytes(format.tile_rows * width);
     }
   }
 }
@@ -47,9 +45,10 @@ bool Format::fits(int64_t rows, int64_t cols) const {
   if (rows <= 0 || cols <= 0) return false;
   const int64_t width = tile_width(cols);
   if (rows % tile_rows != 0 || cols % width != 0) return false;
-  if (trellis != nullptr && cols % kTrellisCols != 0) return false;
+  if (trellis != nullptr && cols % trellis->cols_step() != 0) return false;
   for (const Plane& plane : planes) {
-    if (tile_rows * width * plane.bits_per_weight % 8 != 0) return false;
+    const double tile_bits = static_cast<double>(tile_rows * width) * plane.bits_per_weight;
+    if (std::fmod(tile_bits, 8.0) != 0.0) return false;
   }
   return true;
 }
@@ -57,7 +56,7 @@ bool Format::fits(int64_t rows, int64_t cols) const {
 int64_t Format::plane_bytes(int p, int64_t rows, int64_t cols) const {
   const int64_t width = tile_width(cols);
   const int64_t tiles = (rows / tile_rows) * (cols / width);
-  return tiles * plane_tile_bytes(planes[static_cast<size_t>(p)], tile_rows * width);
+  return tiles * planes[static_cast<size_t>(p)].tile_bytes(tile_rows * width);
 }
 
 int64_t Format::matrix_bytes(int64_t rows, int64_t cols) const {

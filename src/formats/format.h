@@ -27,11 +27,16 @@ constexpr int kMaxPlanes = 4;
 using Planes = std::array<std::byte*, kMaxPlanes>;
 using ConstPlanes = std::array<const std::byte*, kMaxPlanes>;
 
-// bytes of one tile in this plane = weights_in_tile * bits_per_weight / 8 + bytes_per_tile.
 struct Plane {
-  const char* name;  // "codes", "scales", "zeros"
-  int bits_per_weight;
+  const char* name;        // "codes", "scales", "zeros"
+  double bits_per_weight;  // a multiple of a half
   int bytes_per_tile;
+
+  // Of a tile with so many weights.
+  int64_t tile_bytes(int64_t weights) const {
+    return static_cast<int64_t>(static_cast<double>(weights) * bits_per_weight) / 8 +
+           bytes_per_tile;
+  }
 };
 
 struct Format;

@@ -148,7 +148,7 @@ inline Format make(int bits, int group, bool zero_point, ScaleType scale) {
                                    group == 0 ? "row" : fmt::format("{} weights", group),
                                    zero_point ? ", with zero point" : ", symmetric");
   format.tile_cols = group;
-  format.planes = {{"codes", bits, 0}, {"scales", 0, scale_bytes(scale)}};
+  format.planes = {{"codes", static_cast<double>(bits), 0}, {"scales", 0, scale_bytes(scale)}};
   if (zero_point) format.planes.push_back({"zeros", 0, 1});
   format.bits = bits;
   format.zero_point = zero_point;

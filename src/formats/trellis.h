@@ -1,7 +1,8 @@
-// Trellis coded weights (trellis_code.h): 2 or 3 bits per weight and one f16 scale per row. Made
-// for weights in a rotated basis, whose rows look normal; without rotation outliers cost dearly.
+// Trellis coded weights (trellis_code.h): 2, 2.5 or 3 bits per weight and one f16 scale per row.
+// Made for weights in a rotated basis, whose rows look normal; without rotation outliers cost
+// dearly.
 //
-// Planes of one tile (16 rows): codes, blocks of 32 columns left to right; scales, 16 f16.
+// Planes of one tile (16 rows): codes; scales, 16 f16.
 #pragma once
 
 #include <cmath>
@@ -23,15 +24,13 @@ inline void encode_by(TrellisStep step, const Format& format, const float* x, in
     store<uint16_t>(tile[1] + 2 * r, f32_to_f16(scales[r]));
   }
   float targets[kTrellisRows * kTrellisCols];
-  std::byte* block = tile[0];
   for (int64_t column = 0; column < cols; column += kTrellisCols) {
     for (int64_t r = 0; r < kTrellisRows; ++r) {
       const float inverse = scales[r] > 0.0f ? 1.0f / scales[r] : 0.0f;
       for (int64_t c = 0; c < kTrellisCols; ++c)
         targets[r * kTrellisCols + c] = x[r * x_stride + column + c] * inverse;
     }
-    encode_trellis_block(code, targets, nullptr, block, step);
-    block += trellis_block_bytes(code.bits);
+    encode_trellis_block(code, targets, nullptr, tile[0], column / kTrellisCols, step);
   }
 }
 
@@ -44,10 +43,8 @@ inline void decode(const Format& format, const ConstPlanes& tile, int64_t cols, 
                    int64_t x_stride) {
   const TrellisCode& code = *format.trellis;
   int8_t levels[kTrellisRows * kTrellisCols];
-  const std::byte* block = tile[0];
   for (int64_t column = 0; column < cols; column += kTrellisCols) {
-    decode_trellis_block(code, block, levels);
-    block += trellis_block_bytes(code.bits);
+    decode_trellis_block(code, tile[0], column / kTrellisCols, levels);
     for (int64_t r = 0; r < kTrellisRows; ++r) {
       const float scale = f16_to_f32(load<uint16_t>(tile[1] + 2 * r));
       for (int64_t c = 0; c < kTrellisCols; ++c)
@@ -56,7 +53,8 @@ inline void decode(const Format& format, const ConstPlanes& tile, int64_t cols, 
   }
 }
 
-inline Format make(int bits) {
+inline Format make(const TrellisCode& code) {
+  const double bits = code.bits_per_weight();
   Format format;
   format.name = fmt::format("trellis{}", bits);
   format.description =
@@ -64,14 +62,18 @@ inline Format make(int bits) {
   format.tile_rows = kTrellisRows;
   format.tile_cols = 0;
   format.planes = {{"codes", bits, 0}, {"scales", 0, 2 * kTrellisRows}};
-  format.bits = bits;
+  format.bits = code.bits_at(1);
   format.encode = encode;
   format.decode = decode;
-  format.trellis = &trellis_code(bits);
+  format.trellis = &code;
   format.grid.scale = ScaleType::kF32;  // of the kernels' strips; the file has f16
   return format;
 }
 
-inline std::vector<Format> formats() { return {make(2), make(3)}; }
+inline std::vector<Format> formats() {
+  std::vector<Format> all;
+  for (const TrellisCode& code : trellis_codes()) all.push_back(make(code));
+  return all;
+}
 
 }  // namespace quench::trellis_format

@@ -17,9 +17,9 @@ constexpr int kSteps = 8;                        // weights of a lane
 constexpr int kLength = kTrellisLanes * kSteps;  // of the ring
 constexpr int kOverlap = 28;  // steps on each side of the seam from which its state is found
 
-constexpr TrellisCode make_code(int bits, const std::array<uint16_t, 6>& masks, float deviation,
-                                const std::array<int8_t, 32>& upper) {
-  TrellisCode code{bits, {}, deviation, {}};
+constexpr TrellisCode make_code(int even_bits, int odd_bits, const std::array<uint16_t, 6>& masks,
+                                float deviation, const std::array<int8_t, 32>& upper) {
+  TrellisCode code{{even_bits, odd_bits}, {}, deviation, {}};
   for (size_t q = 0; q < 6; ++q) code.masks[q] = masks[q];
   for (size_t i = 0; i < 32; ++i) {
     code.levels[32 + i] = upper[i];
@@ -31,10 +31,13 @@ constexpr TrellisCode make_code(int bits, const std::array<uint16_t, 6>& masks, 
 // Maps and levels found by a search over random maps for a normal source; the tests hold their
 // distortion.
 constexpr TrellisCode kCodes[] = {
-    make_code(2, {1405, 1234, 3513, 284, 2517, 1875}, 48.90f,
+    make_code(2, 2, {1405, 1234, 3513, 284, 2517, 1875}, 48.90f,
               {7,  5,  7,  12, 11, 9,  8,  7,  19, 24, 22, 28, 25, 26, 25, 25,
                42, 44, 45, 47, 50, 41, 45, 53, 66, 64, 70, 70, 87, 89, 94, 127}),
-    make_code(3, {2228, 79, 1604, 961, 3959, 1836}, 43.86f,
+    make_code(2, 3, {1604, 1234, 3513, 1308, 2694, 1875}, 45.77f,
+              {4,  7,  7,  10, 11, 9,  9,  7,  18, 22, 24, 27, 25, 24, 24,  23,
+               41, 41, 44, 44, 49, 40, 41, 53, 64, 65, 68, 67, 81, 87, 101, 127}),
+    make_code(3, 3, {2228, 79, 1604, 961, 3959, 1836}, 43.86f,
               {5,  7,  5,  6,  9,  7,  9,  11, 19, 20, 19, 21, 27, 24, 23,  29,
                33, 36, 39, 39, 43, 44, 51, 51, 55, 62, 63, 70, 78, 85, 101, 127}),
 };
@@ -51,15 +54,16 @@ struct Indices {
   }
 };
 const Indices& indices(const TrellisCode& code) {
-  static const Indices two(trellis_code(2));
-  static const Indices three(trellis_code(3));
-  return code.bits == 2 ? two : three;
+  static const std::array<Indices, std::size(kCodes)> all = {Indices(kCodes[0]), Indices(kCodes[1]),
+                                                             Indices(kCodes[2])};
+  return all[static_cast<size_t>(code.pair_bits() - kCodes[0].pair_bits())];
 }
 
+constexpr size_t kMaxStates = kWindows >> 2;
 constexpr size_t kMargin = 16;  // that a step may read beyond the costs
 
 // Viterbi's algorithm over a run of steps. A state is what of the window the next step keeps: its
-// last 12 - bits bits.
+// last 12 bits less those that the next adds.
 class Search {
  public:
   Search(const TrellisCode& code, const float* targets, const float* importance,
@@ -68,9 +72,8 @@ class Search {
         index_(indices(code)),
         targets_(targets),
         importance_(importance),
-        step_(one_step),
-        states_(kWindows >> code.bits) {
-    cost_.resize(static_cast<size_t>(states_) + kMargin);
+        step_(one_step) {
+    cost_.resize(kMaxStates + kMargin);
     next_.resize(cost_.size());
   }
 
@@ -81,28 +84,31 @@ class Search {
     if (start >= 0) cost_[static_cast<size_t>(start)] = 0.0f;
     back_.resize(back_index(count, 0));
     for (int i = 0; i < count; ++i) step((first + i) % kLength, back_.data() + back_index(i, 0));
+    first_ = first;
+    count_ = count;
   }
 
   int best_state() const {
-    return static_cast<int>(std::min_element(cost_.begin(), cost_.begin() + states_) -
-                            cost_.begin());
+    const auto end = cost_.begin() + states_after(first_ + count_ - 1);
+    return static_cast<int>(std::min_element(cost_.begin(), end) - cost_.begin());
   }
 
   // The windows of the last run, ending in `state`, last first: visit(i, window).
   template <class Visit>
-  void trace(int count, int state, Visit visit) const {
-    for (int i = count - 1; i >= 0; --i) {
+  void trace(int state, Visit visit) const {
+    for (int i = count_ - 1; i >= 0; --i) {
       const int high = back_[back_index(i, state)];
-      const int window = high * states_ + state;
+      const int window = high * states_after(first_ + i) + state;
       visit(i, window);
-      state = window >> code_.bits;
+      state = window >> code_.bits_at(first_ + i);
     }
   }
 
  private:
+  int states_after(int at) const { return kWindows >> code_.bits_at(at + 1); }
   // Of `state` after the i-th step.
-  size_t back_index(int i, int state) const {
-    return static_cast<size_t>(i) * static_cast<size_t>(states_) + static_cast<size_t>(state);
+  static size_t back_index(int i, int state) {
+    return static_cast<size_t>(i) * kMaxStates + static_cast<size_t>(state);
   }
 
   void step(int at, uint8_t* back) {
@@ -113,7 +119,8 @@ class Search {
       const float difference = target - static_cast<float>(code_.levels[i]);
       metric[i] = weight * difference * difference;
     }
-    step_({code_.bits, index_.of.data(), metric, cost_.data(), next_.data(), back});
+    step_({code_.bits_at(at), code_.bits_at(at + 1), index_.of.data(), metric, cost_.data(),
+           next_.data(), back});
     cost_.swap(next_);
   }
 
@@ -122,17 +129,18 @@ class Search {
   const float* targets_;
   const float* importance_;
   const TrellisStep step_;
-  const int states_;
-  std::vector<float> cost_;    // [states + kMargin]
+  int first_ = 0;              // step of the last run
+  int count_ = 0;              // of its steps
+  std::vector<float> cost_;    // [kMaxStates + kMargin]
   std::vector<float> next_;    // the same
-  std::vector<uint8_t> back_;  // [steps, states] the bits that left the window
+  std::vector<uint8_t> back_;  // [steps, kMaxStates] the bits that left the window
 };
 
 }  // namespace
 
 void trellis_step(const TrellisStepArgs& a) {
-  const int states = kWindows >> a.bits;
-  for (int high = 0; high < 1 << a.bits; ++high) {
+  const int states = kWindows >> a.next;
+  for (int high = 0; high < 1 << a.next; ++high) {
     for (int v = 0; v < states; ++v) {
       const int window = high * states + v;
       const float cost = a.cost_in[window >> a.bits] + a.metric[a.index[window]];
@@ -156,23 +164,52 @@ float trellis_row_scale(const TrellisCode& code, const float* row, int64_t cols)
   return f16_to_f32(f32_to_f16(static_cast<float>(sigma / code.deviation)));
 }
 
-const TrellisCode& trellis_code(int bits) { return kCodes[bits - 2]; }
+std::span<const TrellisCode> trellis_codes() { return kCodes; }
 
 namespace {
 
+// Where a block's bits of a lane lie. They may share their first or their last byte with the next.
+class LaneBits {
+ public:
+  LaneBits(const TrellisCode& code, int64_t block)
+      : bits_(kSteps / 2 * code.pair_bits()),
+        first_byte_(block * bits_ / 8),
+        shift_(static_cast<int>(block * bits_ % 8)) {}
+
+  uint32_t get(const std::byte* tile, int lane) const {
+    uint32_t word = 0;
+    for (int i = 0; 8 * i < shift_ + bits_; ++i)
+      word |= static_cast<uint32_t>(tile[at(i, lane)]) << (8 * i);
+    return word >> shift_ & mask();
+  }
+  void put(uint32_t value, int lane, std::byte* tile) const {
+    for (int i = 0; 8 * i < shift_ + bits_; ++i) {
+      std::byte& byte = tile[at(i, lane)];
+      byte = (byte & ~static_cast<std::byte>(mask() << shift_ >> (8 * i))) |
+             static_cast<std::byte>(value << shift_ >> (8 * i));
+    }
+  }
+
+ private:
+  uint32_t mask() const { return (1u << bits_) - 1; }
+  int64_t at(int i, int lane) const { return (first_byte_ + i) * kTrellisLanes + lane; }
+
+  int bits_;
+  int64_t first_byte_;
+  int shift_;
+};
+
 // Lanes [begin, end) of a block, primed with the lane before them: use(step, level).
 template <class Use>
-void decode_lanes(const TrellisCode& code, const std::byte* block, int begin, int end, Use use) {
+void decode_lanes(const TrellisCode& code, const std::byte* tile, int64_t block, int begin, int end,
+                  Use use) {
   const Indices& index = indices(code);
-  const int bits = code.bits;
+  const LaneBits lanes(code, block);
   uint64_t window = 0;  // the stream's bits so far, the newest lowest
   for (int lane = begin - 1; lane < end; ++lane) {
-    const int from = lane < 0 ? kTrellisLanes - 1 : lane;
-    uint32_t column = 0;
-    for (int i = 0; i < bits; ++i)
-      column |= static_cast<uint32_t>(block[i * kTrellisLanes + from]) << (8 * i);
+    uint32_t column = lanes.get(tile, lane < 0 ? kTrellisLanes - 1 : lane);
     for (int m = 0; m < kSteps; ++m) {
-      for (int b = 0; b < bits; ++b) window = window << 1 | (column >> (m * bits + b) & 1u);
+      for (int b = 0; b < code.bits_at(m); ++b, column >>= 1) window = window << 1 | (column & 1u);
       if (lane < begin) continue;
       use(lane * kSteps + m, code.levels[index.of[window & (kWindows - 1)]]);
     }
@@ -181,37 +218,38 @@ void decode_lanes(const TrellisCode& code, const std::byte* block, int begin, in
 
 }  // namespace
 
-void decode_trellis_block(const TrellisCode& code, const std::byte* block, int8_t* levels) {
-  decode_lanes(code, block, 0, kTrellisLanes, [&](int step, int8_t level) {
+void decode_trellis_block(const TrellisCode& code, const std::byte* tile, int64_t block,
+                          int8_t* levels) {
+  decode_lanes(code, tile, block, 0, kTrellisLanes, [&](int step, int8_t level) {
     levels[row_of(step) * kTrellisCols + col_of(step)] = level;
   });
 }
 
-void decode_trellis_row(const TrellisCode& code, const std::byte* block, int row, int8_t* levels) {
-  decode_lanes(code, block, 4 * row, 4 * row + 4,
+void decode_trellis_row(const TrellisCode& code, const std::byte* tile, int64_t block, int row,
+                        int8_t* levels) {
+  decode_lanes(code, tile, block, 4 * row, 4 * row + 4,
                [&](int step, int8_t level) { levels[col_of(step)] = level; });
 }
 
 void encode_trellis_block(const TrellisCode& code, const float* targets, const float* importance,
-                          std::byte* block, TrellisStep step) {
+                          std::byte* tile, int64_t block, TrellisStep step) {
   Search search(code, targets, importance, step);
   // The state at the seam of the ring, from what lies on both sides of it; then the ring with that
   // state at both of its ends.
   search.run(kLength - kOverlap, 2 * kOverlap, -1);
   int seam = 0;
-  search.trace(2 * kOverlap, search.best_state(), [&](int i, int window) {
-    if (i == kOverlap) seam = window >> code.bits;
+  search.trace(search.best_state(), [&](int i, int window) {
+    if (i == kOverlap) seam = window >> code.bits_at(0);
   });
   search.run(0, kLength, seam);
-  std::fill(block, block + trellis_block_bytes(code.bits), std::byte{0});
-  search.trace(kLength, seam, [&](int at_step, int window) {
-    const int lane = at_step / kSteps;
-    for (int b = 0; b < code.bits; ++b) {
-      const int newest_first = code.bits - 1 - b;
-      if ((window >> newest_first & 1) == 0) continue;
-      const int at = at_step % kSteps * code.bits + b;
-      block[at / 8 * kTrellisLanes + lane] |= static_cast<std::byte>(1 << (at % 8));
-    }
+  const LaneBits lanes(code, block);
+  uint32_t column = 0;  // the last weight's newest bit comes first, and ends highest
+  search.trace(seam, [&](int at_step, int window) {
+    for (int b = 0; b < code.bits_at(at_step); ++b)
+      column = column << 1 | (static_cast<uint32_t>(window) >> b & 1u);
+    if (at_step % kSteps != 0) return;
+    lanes.put(column, at_step / kSteps, tile);
+    column = 0;
   });
 }
 

@@ -10,7 +10,8 @@ namespace quench {
 namespace {
 
 // Each better than the one before it on every model that was tried.
-constexpr std::array<Rung, 6> kLadder = {{{"trellis2", 2.02},
+constexpr std::array<Rung, 7> kLadder = {{{"trellis2", 2.02},
+                                          {"trellis2.5", 2.52},
                                           {"trellis3", 3.02},
                                           {"int4_g128", 4.125},
                                           {"int5_g128", 5.125},

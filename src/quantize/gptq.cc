@@ -284,10 +284,10 @@ class GptqEncoder : public Encoder {
         const float target = panel.target[static_cast<size_t>((j + i % kTrellisCols) * n + r)];
         targets[i] = scale > 0.0f ? target / scale : 0.0f;
       }
-      std::byte* block = first[0] + row * cols_ * code.bits / 8 +
-                         column / kTrellisCols * trellis_block_bytes(code.bits);
-      encode_trellis_block(code, targets, d_.data() + column, block, trellis_step_);
-      decode_trellis_block(code, block, levels);
+      std::byte* tile = first[0] + row / kTrellisRows * code.tile_bytes(cols_);
+      const int64_t block = column / kTrellisCols;
+      encode_trellis_block(code, targets, d_.data() + column, tile, block, trellis_step_);
+      decode_trellis_block(code, tile, block, levels);
       for (int64_t i = 0; i < kTrellisRows * kTrellisCols; ++i) {
         const int64_t r = row + i / kTrellisCols;
         const int64_t c = i % kTrellisCols;

@@ -19,7 +19,7 @@ template <class AnyPlanes>
 AnyPlanes tile_planes(const Format& format, AnyPlanes planes, int64_t t, int64_t width) {
   for (size_t p = 0; p < format.planes.size(); ++p) {
     const Plane& plane = format.planes[p];
-    planes[p] += t * (width * plane.bits_per_weight / 8 + plane.bytes_per_tile);
+    planes[p] += t * plane.tile_bytes(width);
   }
   return planes;
 }

@@ -1,5 +1,6 @@
-// Codes<V, kBits>: from the bit planes of a strip (strip_inl.h) to bytes, in registers. `quad`
-// gives quad Q of a block: four columns of V::kWidth rows, one unsigned byte each.
+// Codes<V, kBits>: from the bit planes of a strip (strip_inl.h) to bytes, in registers. kLines
+// lines hold kBlocks blocks; `quad` gives quad Q of them: four columns of V::kWidth rows, one
+// unsigned byte each.
 #pragma once
 
 #include "devices/cpu/strip_inl.h"
@@ -25,8 +26,9 @@ typename V::I plane_quad(const std::byte* plane) {
 
 template <class V, int kLow, int kHigh>
 struct PlaneCodes {
-  static constexpr int kBits = kLow + kHigh;
-  static constexpr bool kWide = kBits > 6;  // needs dot8
+  static constexpr int kBlocks = 1;
+  static constexpr int kLines = kLow + kHigh;
+  static constexpr bool kWide = kLines > 6;  // needs dot8
 
   explicit PlaneCodes(const Format&) {}
 
@@ -42,14 +44,15 @@ struct PlaneCodes {
     }
   }
   // The level that stands for 0 where the format stores no zeros.
-  static constexpr int kZero = 1 << (kBits - 1);
+  static constexpr int kZero = 1 << (kLines - 1);
   static float scale_factor() { return 1.0f; }
 };
 
 // Four-bit codes into a table: the levels as bytes around 128, the largest magnitude at 127.
 template <class V>
 struct TableCodes {
-  static constexpr int kBits = 4;
+  static constexpr int kBlocks = 1;
+  static constexpr int kLines = 4;
   static constexpr bool kWide = true;
   static constexpr int kZero = 128;
 

@@ -128,7 +128,7 @@ void few_tokens(const C& codes, const Rows<V>& rows, const Token (&tokens)[kToke
   const std::byte* ahead =
       kStrips == 1 ? blocks[0] + kPrefetchBytes : rows.strip + kStrips * layout.strip_bytes;
   const auto ask_ahead = [&ahead] {
-    for (int64_t line = 0; line < kStrips * C::kBits; ++line, ahead += kLineBytes) {
+    for (int64_t line = 0; line < kStrips * C::kLines; ++line, ahead += kLineBytes) {
       if constexpr (kStrips == 1) {
         V::prefetch(ahead);
       } else {
@@ -137,20 +137,24 @@ void few_tokens(const C& codes, const Rows<V>& rows, const Token (&tokens)[kToke
     }
   };
   const auto advance = [&blocks, &x] {
-    for (int v = 0; v < kVectors; ++v) blocks[v] += C::kBits * kLineBytes;
-    for (int t = 0; t < kTokens; ++t) x[t] += kBlock;
+    for (int v = 0; v < kVectors; ++v) blocks[v] += C::kLines * kLineBytes;
+    for (int t = 0; t < kTokens; ++t) x[t] += C::kBlocks * kBlock;
   };
-  const bool halves = layout.unit < kBlock;  // a block is two units
+  const bool halves = C::kBlocks == 1 && layout.unit < kBlock;  // a block is two units
   int64_t left = layout.columns / kBlock;
   for (int64_t unit = 0; unit < layout.units; ++unit) {
     sums.clear();
     if (!halves) {
       const int64_t unit_blocks = layout.unit / kBlock < left ? layout.unit / kBlock : left;
       left -= unit_blocks;
-      for (int64_t b = 0; b < unit_blocks; ++b) {
+      for (int64_t b = 0; b < unit_blocks; b += C::kBlocks) {
         ask_ahead();
         sums.template add_half_block<0>(codes, blocks, x);
         sums.template add_half_block<4>(codes, blocks, x);
+        if constexpr (C::kBlocks == 2) {
+          sums.template add_half_block<8>(codes, blocks, x);
+          sums.template add_half_block<12>(codes, blocks, x);
+        }
         advance();
       }
     } else if (unit % 2 == 0) {

@@ -167,10 +167,10 @@ constexpr int sum_offset(bool has_min, int zero) {
   return (kWide ? V::kDot8Zero : 0) - (has_min ? 0 : zero);
 }
 
-// Quad `q`, kQ or a later one, of a block.
+// Quad `q`, kQ or a later one, of the blocks that C takes together.
 template <class V, class C, int kQ = 0>
 typename V::I quad_at(const C& codes, const std::byte* block, int64_t q) {
-  if constexpr (kQ + 1 < kBlock / kQuad) {
+  if constexpr (kQ + 1 < C::kBlocks * kBlock / kQuad) {
     if (q > kQ) return quad_at<V, C, kQ + 1>(codes, block, q);
   }
   return codes.template quad<kQ>(block);
@@ -180,8 +180,9 @@ typename V::I quad_at(const C& codes, const std::byte* block, int64_t q) {
 template <class V, class C>
 typename V::F column_weights(const C& codes, const Rows<V>& rows, int64_t v, int64_t column) {
   const GridLayout& layout = *rows.layout;
-  const std::byte* block = rows.codes(v) + column / kBlock * C::kBits * kLineBytes;
-  const typename V::I quad = quad_at<V, C>(codes, block, column % kBlock / kQuad);
+  constexpr int64_t kTaken = C::kBlocks * kBlock;
+  const std::byte* block = rows.codes(v) + column / kTaken * C::kLines * kLineBytes;
+  const typename V::I quad = quad_at<V, C>(codes, block, column % kTaken / kQuad);
   const int64_t unit = column / layout.unit;
   const bool has_min = layout.has_min();
   const int above = static_cast<int>(24 - 8 * (column % kQuad));
@@ -212,35 +213,43 @@ void unpack_quad(const C& codes, const std::byte* const (&blocks)[kVectors], std
     V::store_int(to + (kQ * kVectors + v) * V::kWidth * 4, codes.template quad<kQ>(blocks[v]));
 }
 
+// The eight quads from kFirst on.
+template <class V, class C, int kVectors, int kFirst>
+void unpack_block(const C& codes, const std::byte* const (&blocks)[kVectors], std::byte* to) {
+  unpack_quad<V, C, kVectors, kFirst>(codes, blocks, to);
+  unpack_quad<V, C, kVectors, kFirst + 1>(codes, blocks, to);
+  unpack_quad<V, C, kVectors, kFirst + 2>(codes, blocks, to);
+  unpack_quad<V, C, kVectors, kFirst + 3>(codes, blocks, to);
+  unpack_quad<V, C, kVectors, kFirst + 4>(codes, blocks, to);
+  unpack_quad<V, C, kVectors, kFirst + 5>(codes, blocks, to);
+  unpack_quad<V, C, kVectors, kFirst + 6>(codes, blocks, to);
+  unpack_quad<V, C, kVectors, kFirst + 7>(codes, blocks, to);
+}
+
 // Units [begin, end). Asks for what is unpacked next, so that it arrives while the tokens use this:
 // the same strips further on or, at their end, those of the next group.
 template <class V, class C, int kVectors>
 void unpack_units(const C& codes, const Rows<V>& rows, int64_t begin, int64_t end,
                   Unpacked<V>& to) {
   constexpr int64_t kVectorBytes = V::kWidth * 4;
-  constexpr int64_t kBlockBytes = C::kBits * kLineBytes;
+  constexpr int64_t kTaken = C::kBlocks * kBlock;
+  constexpr int64_t kBlockBytes = C::kLines * kLineBytes;
   const GridLayout& layout = *rows.layout;
-  const int64_t num_blocks = layout.columns / kBlock;
-  const int64_t first = begin * layout.unit / kBlock;
-  const int64_t last = end * layout.unit < layout.columns ? end * layout.unit / kBlock : num_blocks;
+  const int64_t num_blocks = layout.columns / kTaken;
+  const int64_t first = begin * layout.unit / kTaken;
+  const int64_t last = end * layout.unit < layout.columns ? end * layout.unit / kTaken : num_blocks;
   const int64_t next_bytes =
       last < num_blocks ? (last - first) * kBlockBytes
                         : kVectors / Rows<V>::kPerStrip * layout.strip_bytes - first * kBlockBytes;
   const std::byte* blocks[kVectors];
   for (int v = 0; v < kVectors; ++v) blocks[v] = rows.codes(v) + first * kBlockBytes;
   std::byte* out = to.codes;
-  for (int64_t b = first; b < last; ++b, out += 8 * kVectors * kVectorBytes) {
+  for (int64_t b = first; b < last; ++b, out += 8 * C::kBlocks * kVectors * kVectorBytes) {
     for (int v = 0; v < kVectors; v += Rows<V>::kPerStrip)
-      for (int line = 0; line < C::kBits; ++line)
+      for (int line = 0; line < C::kLines; ++line)
         V::prefetch_far(blocks[v] + next_bytes + line * kLineBytes);
-    unpack_quad<V, C, kVectors, 0>(codes, blocks, out);
-    unpack_quad<V, C, kVectors, 1>(codes, blocks, out);
-    unpack_quad<V, C, kVectors, 2>(codes, blocks, out);
-    unpack_quad<V, C, kVectors, 3>(codes, blocks, out);
-    unpack_quad<V, C, kVectors, 4>(codes, blocks, out);
-    unpack_quad<V, C, kVectors, 5>(codes, blocks, out);
-    unpack_quad<V, C, kVectors, 6>(codes, blocks, out);
-    unpack_quad<V, C, kVectors, 7>(codes, blocks, out);
+    unpack_block<V, C, kVectors, 0>(codes, blocks, out);
+    if constexpr (C::kBlocks == 2) unpack_block<V, C, kVectors, 8>(codes, blocks, out);
     for (int v = 0; v < kVectors; ++v) blocks[v] += kBlockBytes;
   }
   for (int64_t unit = begin; unit < end; ++unit) {

@@ -230,8 +230,14 @@ void run_job(const RowJob& job, int64_t group_begin, int64_t group_end) {
   if (group_begin >= group_end || job.token_begin >= job.token_end) return;
   const Format& format = *job.weight->format;
   if (format.trellis != nullptr) {
-    return format.bits == 2 ? run_codes<V, TrellisCodes<V, 2>>(job, group_begin, group_end)
-                            : run_codes<V, TrellisCodes<V, 3>>(job, group_begin, group_end);
+    switch (format.trellis->pair_bits()) {
+      case 4:
+        return run_codes<V, TrellisCodes<V, 2, 2>>(job, group_begin, group_end);
+      case 5:
+        return run_codes<V, TrellisCodes<V, 2, 3>>(job, group_begin, group_end);
+      default:
+        return run_codes<V, TrellisCodes<V, 3, 3>>(job, group_begin, group_end);
+    }
   }
   if (format.grid.levels != nullptr)
     return run_codes<V, TableCodes<V>>(job, group_begin, group_end);

@@ -13,10 +13,12 @@
 // of mins, or zero points: 16 bytes per group. Codes: per block of 32 columns the bit planes of the
 // code, high part after low part (8 = 8; 6 = 4 + 2; 5 = 4 + 1; 4; 3 = 2 + 1; 2). "Quad" q of a
 // block is columns 4q to 4q + 3 of 16 rows, byte 4r + c being column c of row r; a plane of b bits
-// stores quads q = j * 8/b + i of its j-th 64 bytes at bits i * b of the byte.
+// stores quads q = j * 8/b + i of its j-th 64 bytes at bits i * b of the byte. Trellis formats have
+// their tiles' codes as the file has them (trellis_code.h).
 #pragma once
 
 #include "devices/matmul.h"
+#include "formats/trellis_code.h"
 
 namespace quench {
 namespace {
@@ -80,7 +82,8 @@ inline GridLayout grid_layout(const Format& format, int64_t k) {
   layout.zeros_begin =
       add_run(format.zero_point || (grid.has_min && grid.small_scales > 0), groups * kStripRows);
   layout.codes_begin = end;
-  layout.strip_bytes = end + k / kBlock * format.bits * kLineBytes;
+  layout.strip_bytes = end + (format.trellis != nullptr ? format.trellis->tile_bytes(k)
+                                                        : k / kBlock * format.bits * kLineBytes);
   return layout;
 }
 

@@ -84,11 +84,9 @@ void gather_trellis_strips(const OpContext& context, const Weight& weight, const
     const std::byte* strip = weight.packed + ids[i] / kStripRows * layout.strip_bytes;
     const auto row = static_cast<int>(ids[i] % kStripRows);
     const float scale = load<float>(strip + 4 * row);
-    const std::byte* block = strip + layout.codes_begin;
     for (int64_t column = 0; column < weight.k; column += kBlock) {
       int8_t levels[kTrellisCols];
-      decode_trellis_row(code, block, row, levels);
-      block += trellis_block_bytes(code.bits);
+      decode_trellis_row(code, strip + layout.codes_begin, column / kBlock, row, levels);
       for (int64_t c = 0; c < kBlock; ++c)
         y[i * weight.k + column + c] = scale * static_cast<float>(levels[c]);
     }

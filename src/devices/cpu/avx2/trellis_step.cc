@@ -9,8 +9,8 @@ namespace quench::avx2 {
 void trellis_step(const TrellisStepArgs& a) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   const __m256i from = _mm256_srli_epi32(lane, a.bits);
-  const int states = 4096 >> a.bits;
-  const int choices = 1 << a.bits;
+  const int states = 4096 >> a.next;
+  const int choices = 1 << a.next;
   for (int v = 0; v < states; v += 8) {
     __m256 best = _mm256_setzero_ps();
     __m256i best_high = _mm256_setzero_si256();

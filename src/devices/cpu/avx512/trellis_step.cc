@@ -14,8 +14,8 @@ void trellis_step(const TrellisStepArgs& a) {
   const __m512 m3 = _mm512_loadu_ps(a.metric + 48);
   const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512i from = _mm512_srli_epi32(lane, static_cast<unsigned>(a.bits));
-  const int states = 4096 >> a.bits;
-  const int choices = 1 << a.bits;
+  const int states = 4096 >> a.next;
+  const int choices = 1 << a.next;
   for (int v = 0; v < states; v += 16) {
     __m512 best = _mm512_setzero_ps();
     __m512i best_high = _mm512_setzero_si512();
