@@ -30,7 +30,7 @@ struct Shape {
   int64_t n;
   int64_t k;
 };
-constexpr Shape kQuickShapes[] = {{48, 32}, {100, 160}, {272, 1408}, {128, 768}};
+constexpr Shape kQuickShapes[] = {{48, 32}, {48, 96}, {100, 160}, {272, 1408}, {128, 768}};
 constexpr int64_t kLongInput = 18944;  // the widest row of the Qwen2.5 family (7B, down)
 
 // A stack of [n, k] matrices encoded in a format. In f32 per column: what an error of an input
@@ -42,10 +42,41 @@ struct HostWeight {
   std::vector<QuantizedTensor> experts;
   std::vector<float> bias;                   // [n], or empty
   std::vector<std::vector<double>> squares;  // of each expert: [k], sum over rows of w^2
+  // The same of what integer kernels change about w.
+  std::vector<std::vector<double>> changes;
 };
 
+// Of a format with a table of levels; else zeros.
+std::vector<double> change_squares(const Format& format, const QuantizedTensor& encoded, int64_t n,
+                                   int64_t k) {
+  std::vector<double> squares(static_cast<size_t>(k));
+  const float* levels = format.grid.levels;
+  if (levels == nullptr) return squares;
+  const int64_t num_levels = int64_t{1} << format.bits;
+  double largest = 0.0;
+  for (int64_t i = 0; i < num_levels; ++i)
+    largest = std::max(largest, std::fabs(static_cast<double>(levels[i])));
+  const int64_t width = format.tile_width(k);
+  std::vector<uint8_t> codes(static_cast<size_t>(width));
+  for (int64_t r = 0; r < n; ++r) {
+    ConstPlanes tile = format.row_planes(encoded.planes(), r, k);
+    for (int64_t column = 0; column < k; column += width) {
+      GridScales scales;
+      format.grid.read(format, tile, width, codes.data(), &scales);
+      for (int64_t c = 0; c < width; ++c) {
+        const double level = levels[codes[static_cast<size_t>(c)]];
+        const double change = scales.scale * (rounded_level(level, largest) - level);
+        squares[static_cast<size_t>(column + c)] += change * change;
+      }
+      for (size_t p = 0; p < format.planes.size(); ++p)
+        tile[p] += format.plane_bytes(static_cast<int>(p), 1, width);
+    }
+  }
+  return squares;
+}
+
 HostWeight make_weight(const Format& format, int64_t n, int64_t k, int64_t num_experts, bool bias) {
-  HostWeight weight{&format, n, k, {}, {}, {}};
+  HostWeight weight{&format, n, k, {}, {}, {}, {}};
   const auto seed = static_cast<uint64_t>(n * 100000 + k);
   if (bias) weight.bias = normal_values(seed + 7, n, 0.1f);
   std::vector<float> decoded(static_cast<size_t>(n * k));
@@ -58,6 +89,7 @@ HostWeight make_weight(const Format& format, int64_t n, int64_t k, int64_t num_e
       format.encode_rows(values.data(), n, k, encoded.planes());
     }
     format.decode_rows(std::as_const(encoded).planes(), n, k, decoded.data());
+    weight.changes.push_back(change_squares(format, encoded, n, k));
     std::vector<double>& squares = weight.squares.emplace_back(static_cast<size_t>(k));
     for (int64_t i = 0; i < n * k; ++i) {
       const double w = decoded[static_cast<size_t>(i)];
@@ -71,8 +103,9 @@ HostWeight make_weight(const Format& format, int64_t n, int64_t k, int64_t num_e
 double expected_error(const ArithmeticError& arithmetic, const HostWeight& weight, int64_t expert,
                       const float* x, const float* y) {
   const std::vector<double>& squares = weight.squares[static_cast<size_t>(expert)];
+  const std::vector<double>& changes = weight.changes[static_cast<size_t>(expert)];
   const int64_t block = arithmetic.block > 0 ? arithmetic.block : weight.k;
-  double rounded = 0.0;  // squared error from rounding inputs
+  double rounded = 0.0;  // squared error from rounding
   double products = 0.0;
   for (int64_t begin = 0; begin < weight.k; begin += block) {
     const int64_t end = std::min(begin + block, weight.k);
@@ -88,12 +121,12 @@ double expected_error(const ArithmeticError& arithmetic, const HostWeight& weigh
       products += static_cast<double>(x[i]) * x[i] * squares[static_cast<size_t>(i)];
     }
     if (arithmetic.block == 0) continue;
+    for (int64_t i = begin; i < end; ++i)
+      rounded += static_cast<double>(x[i]) * x[i] * changes[static_cast<size_t>(i)];
     const double step = largest / arithmetic.levels;
     rounded += step * step / 12.0 * sum;
   }
-  const double relative =
-      std::hypot(arithmetic.relative, weight_rounding(arithmetic, *weight.format),
-                 summation_rounding(weight.k));
+  const double relative = std::hypot(arithmetic.relative, summation_rounding(weight.k));
   const double bias = 0x1p-24 * norm(y, weight.n);
   return std::sqrt(rounded + relative * relative * products + bias * bias);
 }

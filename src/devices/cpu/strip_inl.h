@@ -62,7 +62,8 @@ inline GridLayout grid_layout(const Format& format, int64_t k) {
   layout.columns = k;
   const int64_t tile = format.tile_cols == 0 ? k : format.tile_cols;
   const int64_t group = grid.small_scales > 0 ? grid.small_scales : tile;
-  layout.unit = group < kXBlock ? group : kXBlock;
+  // A row under one scale may be shorter than a unit.
+  layout.unit = format.tile_cols == 0 || group > kXBlock ? kXBlock : group;
   layout.units = (k + layout.unit - 1) / layout.unit;
   layout.x_units = kXBlock / layout.unit;
   // Scales of small groups stand for a power of two of them, a row's for as many as there are.
