@@ -192,52 +192,88 @@ TEST(GridSearch, IsAtLeastAsGoodAsRounding) {
   }
 }
 
+// What of the outputs' squares a matrix that is stored in `tensor` loses.
+double output_loss(const std::vector<float>& weights, const QuantizedTensor& tensor,
+                   const SymmetricMatrix& moment) {
+  const int64_t cols = tensor.cols();
+  std::vector<float> error(weights.size());
+  tensor.format().decode_rows(tensor.planes(), tensor.rows(), cols, error.data());
+  for (size_t i = 0; i < error.size(); ++i) error[i] -= weights[i];
+  double sum = 0.0;
+  for (int64_t r = 0; r < tensor.rows(); ++r) {
+    for (int64_t i = 0; i < cols; ++i) {
+      for (int64_t j = 0; j < cols; ++j)
+        sum += error[static_cast<size_t>(r * cols + i)] * moment.at(i, j) *
+               error[static_cast<size_t>(r * cols + j)];
+    }
+  }
+  return sum;
+}
+
+// Of `weights`, [rows, moment.n()]: the loss with feedback as a share of that without.
+double feedback_share(Device& device, const Format& format, const std::vector<float>& weights,
+                      const SymmetricMatrix& moment) {
+  const int64_t cols = moment.n();
+  const int64_t rows = static_cast<int64_t>(weights.size()) / cols;
+  InputStats stats;
+  stats.tokens = 1024;
+  stats.second_moment = moment;
+  const auto encoder = require_algorithm("gptq").value()->prepare(format, cols, &stats, device);
+  EXPECT_TRUE(encoder) << format.name;
+  QuantizedTensor fed_back(format, rows, cols);
+  (*encoder)->encode(weights.data(), rows, fed_back.planes());
+  QuantizedTensor rounded(format, rows, cols);
+  format.encode_rows(weights.data(), rows, cols, rounded.planes());
+  return output_loss(weights, fed_back, moment) / output_loss(weights, rounded, moment);
+}
+
 // Inputs that hang together: what rounding loses of the output is the least where errors are
 // carried on from column to column, also inside the blocks of GGUF.
 TEST(Gptq, LosesLessOfTheOutputThanRoundingInEveryGrid) {
   const auto device = open_device("cpu", {});
   ASSERT_TRUE(device);
   const int64_t cols = 512;
-  const int64_t rows = 16;
   std::vector<float> x = random_values(7, 1024 * cols);
   for (size_t i = 0; i < x.size(); ++i) {
     if (i % static_cast<size_t>(cols) != 0) x[i] = 0.9f * x[i - 1] + 0.3f * x[i];
   }
-  InputStats stats;
-  stats.tokens = 1024;
-  stats.second_moment = second_moment(**device, x, cols);
-  const std::vector<float> weights = random_values(8, rows * cols);
-  const auto algorithm = require_algorithm("gptq");
-  ASSERT_TRUE(algorithm);
+  const SymmetricMatrix moment = second_moment(**device, x, cols);
+  const std::vector<float> weights = random_values(8, 16 * cols);
   int num_formats = 0;
   for (const Format& format : all_formats()) {
     if (format.grid.write == nullptr) continue;
-    InputStats taken = stats;
-    const auto encoder = (*algorithm)->prepare(format, cols, &taken, **device);
-    ASSERT_TRUE(encoder) << format.name;
-    const auto loss = [&](bool with_feedback) {
-      QuantizedTensor tensor(format, rows, cols);
-      if (with_feedback) {
-        (*encoder)->encode(weights.data(), rows, tensor.planes());
-      } else {
-        format.encode_rows(weights.data(), rows, cols, tensor.planes());
-      }
-      std::vector<float> error(weights.size());
-      format.decode_rows(std::as_const(tensor).planes(), rows, cols, error.data());
-      for (size_t i = 0; i < error.size(); ++i) error[i] -= weights[i];
-      double sum = 0.0;
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t i = 0; i < cols; ++i) {
-          for (int64_t j = 0; j < cols; ++j)
-            sum += error[r * cols + i] * stats.second_moment.at(i, j) * error[r * cols + j];
-        }
-      }
-      return sum;
-    };
-    EXPECT_LT(loss(true), 0.5 * loss(false)) << format.name;
+    EXPECT_LT(feedback_share(**device, format, weights, moment), 0.5) << format.name;
     num_formats += 1;
   }
   EXPECT_GT(num_formats, 30);
+}
+
+// Inputs of which a few numbers tell all: columns that are rounded at once must answer the errors
+// before them together. Each for itself, a trellis would lose three times as much.
+TEST(Gptq, ColumnsOfABlockAnswerTogether) {
+  const auto device = open_device("cpu", {});
+  ASSERT_TRUE(device);
+  const int64_t cols = 512;
+  const int64_t rank = 48;
+  const std::vector<float> mixture = random_values(9, rank * cols);
+  const std::vector<float> causes = random_values(10, 1024 * rank);
+  std::vector<float> x = random_values(11, 1024 * cols);
+  for (int64_t t = 0; t < 1024; ++t) {
+    for (int64_t c = 0; c < cols; ++c) {
+      float sum = 0.0f;
+      for (int64_t i = 0; i < rank; ++i)
+        sum +=
+            causes[static_cast<size_t>(t * rank + i)] * mixture[static_cast<size_t>(i * cols + c)];
+      float& value = x[static_cast<size_t>(t * cols + c)];
+      value = sum + 0.1f * value;
+    }
+  }
+  const SymmetricMatrix moment = second_moment(**device, x, cols);
+  const std::vector<float> weights = random_values(12, 16 * cols);
+  for (const Format& format : all_formats()) {
+    if (format.trellis == nullptr) continue;
+    EXPECT_LT(feedback_share(**device, format, weights, moment), 0.15) << format.name;
+  }
 }
 
 }  // namespace

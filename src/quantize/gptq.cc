@@ -8,8 +8,11 @@
 //
 // Grid formats are rounded column by column, their scales chosen when a tile begins (GGUF's blocks
 // with minimums or small scales by their own encoder); other formats tile by tile, with feedback
-// between the tiles; trellis formats in their blocks of 32 columns, whose errors count by the
-// diagonal of D.
+// between the tiles; trellis formats in their blocks of 32 columns.
+//
+// Where columns B are rounded at once, an answer f to earlier errors is itself one that the later
+// columns of B see: they are rounded from w + g with g U_BB = f. What rounding then adds, s, costs
+// s A s^T with A = U_BB D_BB U_BB^T, of which a trellis weighs the diagonal.
 //
 // The errors of finished columns reach the next 128 as one matrix product, in bf16 where the device
 // multiplies that: a feedback that is off by 0.4 % of itself costs the square of that.
@@ -70,6 +73,7 @@ class GptqEncoder : public Encoder {
     const int64_t num_panels = ceil_div(cols_, panel_);
     inside_.resize(static_cast<size_t>(num_panels));
     before_.resize(static_cast<size_t>(num_panels));
+    importance_ = d_;
     run_tasks(device, num_panels, [&] { return [&](int64_t p) { pack_panel(device, u, p); }; });
     return {};
   }
@@ -92,6 +96,13 @@ class GptqEncoder : public Encoder {
     for (int64_t i = 0; i < width; ++i) {
       for (int64_t j = i + 1; j < width; ++j) {
         inside[static_cast<size_t>(i * width + j)] = u.row(begin + i)[begin + j];
+      }
+    }
+    for (int64_t i = 0; i < width; ++i) {
+      for (int64_t j = i + 1; j < std::min(i / step_ * step_ + step_, width); ++j) {
+        const float factor = inside[static_cast<size_t>(i * width + j)];
+        importance_[static_cast<size_t>(begin + i)] +=
+            factor * factor * d_[static_cast<size_t>(begin + j)];
       }
     }
     for (int64_t first = 0; first < begin; first += kErrorCols) {
@@ -165,6 +176,7 @@ class GptqEncoder : public Encoder {
       }
       for (int64_t j = 0; j < panel.width; j += step_) {
         const int64_t width = std::min(step_, panel.width - j);
+        answer_together(rows, panel, j, width, inside_[static_cast<size_t>(p)]);
         if (format_.grid.write != nullptr) {
           round_column(rows, panel, j, grid, first);
         } else if (format_.trellis != nullptr) {
@@ -175,6 +187,22 @@ class GptqEncoder : public Encoder {
         carry(panel, j, width, inside_[static_cast<size_t>(p)]);
       }
       keep_errors(panel, buffers.errors);
+    }
+  }
+
+  // From w + f to w + g in columns that are rounded at once; -g passes through `error`.
+  void answer_together(const float* rows, Panel& panel, int64_t j, int64_t width,
+                       const std::vector<float>& inside) const {
+    const int64_t n = panel.num_rows;
+    for (int64_t to = j; to < j + width && width > 1; ++to) {
+      float* const target = panel.target.data() + to * n;
+      for (int64_t i = j; i < to; ++i) {
+        const float factor = inside[static_cast<size_t>(i * panel.width + to)];
+        const float* error = panel.error.data() + i * n;
+        for (int64_t r = 0; r < n; ++r) target[r] += factor * error[r];
+      }
+      float* const error = panel.error.data() + to * n;
+      for (int64_t r = 0; r < n; ++r) error[r] = rows[r * cols_ + panel.begin + to] - target[r];
     }
   }
 
@@ -286,7 +314,7 @@ class GptqEncoder : public Encoder {
       }
       std::byte* tile = first[0] + row / kTrellisRows * code.tile_bytes(cols_);
       const int64_t block = column / kTrellisCols;
-      encode_trellis_block(code, targets, d_.data() + column, tile, block, trellis_step_);
+      encode_trellis_block(code, targets, importance_.data() + column, tile, block, trellis_step_);
       decode_trellis_block(code, tile, block, levels);
       for (int64_t i = 0; i < kTrellisRows * kTrellisCols; ++i) {
         const int64_t r = row + i / kTrellisCols;
@@ -346,6 +374,7 @@ class GptqEncoder : public Encoder {
   int64_t step_ = 1;
   int64_t group_ = 1;                       // columns under one scale
   std::vector<float> d_;                    // [cols]
+  std::vector<float> importance_;           // [cols] the diagonal of A
   std::vector<std::vector<float>> inside_;  // per panel [width, width], rows before columns
   // Per panel, for all columns before it: [width, error_cols] each.
   std::vector<std::vector<PackedMatrix>> before_;

@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Changes when the same input begins to give other bytes, so that no job is resumed across it.
-constexpr int kRevision = 4;
+constexpr int kRevision = 5;
 // Of a unit's note in the journal, beside the errors by role and format.
 constexpr const char* kFallbacksKey = "fallbacks";
 // Weights that a worker encodes at a time.
