@@ -103,29 +103,6 @@ TEST(Trellis, TheMapIsOnto) {
   }
 }
 
-// Mean squared error of a unit normal source: 0.47 dB from the bound 4^-bits at 2 bits, 0.63
-// at 2.5, 0.70 at 3. (A scalar quantizer is 2.7 and 3.4 dB away at 2 and 3.)
-TEST(Trellis, DistortionIsNearTheBound) {
-  const int64_t rows = 16;
-  const int64_t cols = 1024;
-  for (const auto& [bits, gap_db] : {std::pair{2.0, 0.469}, {2.5, 0.63}, {3.0, 0.70}}) {
-    const Format& format = *find_format(fmt::format("trellis{}", bits));
-    const std::vector<float> x = normal(11, rows * cols);
-    QuantizedTensor tensor(format, rows, cols);
-    format.encode_rows(x.data(), rows, cols, tensor.planes());
-    std::vector<float> y(x.size());
-    format.decode_rows(std::as_const(tensor).planes(), rows, cols, y.data());
-    double error = 0.0;
-    double power = 0.0;
-    for (size_t i = 0; i < x.size(); ++i) {
-      error += std::pow(x[i] - y[i], 2.0);
-      power += static_cast<double>(x[i]) * x[i];
-    }
-    const double db = 10.0 * std::log10(power / error);
-    EXPECT_NEAR(db, 20.0 * bits * std::log10(2.0) - gap_db, 0.12) << format.name;
-  }
-}
-
 TEST(Trellis, FitsWholeBlocksOnly) {
   const Format& format = *find_format("trellis3");
   EXPECT_TRUE(format.fits(16, 96));
