@@ -37,7 +37,7 @@ MIXES = ["Q2_K", "IQ3_XXS", "IQ3_S", "Q3_K_S", "Q3_K_M", "IQ4_XS", "IQ4_NL", "Q4
 PURE = ["Q2_K", "IQ3_XXS", "IQ3_S", "Q3_K_S", "IQ4_XS", "Q4_0", "Q4_K_S", "Q5_K_S"]
 
 # quench's own, everywhere one format; the flag says whether in the rotated basis.
-PLAIN = [("trellis2", True), ("trellis3", True)] + [
+PLAIN = [("trellis2", True), ("trellis2.5", True), ("trellis3", True)] + [
     (name, rotate) for name in ("int3_g64", "int4_g128", "int4_g64", "int4_g32", "int5_g128", "int6_g128")
     for rotate in (False, True)]
 # Files of llama.cpp whose bytes quench gets, to be given out by measurement (--allocate).
