@@ -21,7 +21,7 @@ constexpr const char* kExplainExamples = R"~(Examples:
   quench explain Qwen2.5-7B --random-weights --layers 2 --format int8
   quench explain demo --with demo      two at once: what each loses, and what isolation gives
   quench explain --model Qwen-14B --device A800 --precision bf16 --engine transformers --latency 7s --tokens 20
-  quench explain --device A800 --engine transformers --model Qwen-7B --latency 0.5s --model Qwen-14B --latency 7s --tflops 19.5
+  quench explain --device A800 --engine transformers --model Qwen-7B --latency 0.5s --model Qwen-14B --latency 7s --tflops 19.5 --lang zh
   quench explain --model Qwen2.5-72B --precision gptq-int4 --engine "vLLM 0.6.3" --device A100 --tok-s 16.47
   quench explain --model Qwen2.5-0.5B --precision awq --engine transformers --device A100 --memory-gb 0.73)~";
 
@@ -34,6 +34,7 @@ struct ExplainFlags {
   int64_t batch = 1;
   int64_t devices = 1;
   bool json = false;
+  std::string lang = "en";
   LiveOptions live;
   std::string with, with_format;
 };
@@ -100,7 +101,7 @@ Result<void> explain(const ExplainFlags& flags) {
   if (flags.json) {
     print_json(explain_json(report));
   } else {
-    std::fputs(explain_text(report).c_str(), stdout);
+    std::fputs(explain_text(report, Strings::of(flags.lang)).c_str(), stdout);
   }
   return {};
 }
@@ -129,6 +130,7 @@ void report_to(ProgressLine& line, Options& options) {
 Result<void> explain_run(const ExplainFlags& flags) {
   LiveOptions options = flags.live;
   options.lengths = lengths_of(flags);
+  options.lang = flags.lang;
   ProgressLine line(true);
   report_to(line, options);
   const auto report = explain_here(std::move(options));
@@ -138,7 +140,7 @@ Result<void> explain_run(const ExplainFlags& flags) {
   if (flags.json) {
     print_json(live_json(*report));
   } else {
-    std::fputs((live_text(*report) + scores).c_str(), stdout);
+    std::fputs((live_text(*report, Strings::of(flags.lang)) + scores).c_str(), stdout);
   }
   return {};
 }
@@ -156,6 +158,7 @@ Result<void> explain_both(const ExplainFlags& flags) {
   }
   options.lengths = lengths_of(flags);
   options.budget_s = flags.live.budget_s;
+  options.lang = flags.lang;
   ProgressLine line(true);
   report_to(line, options);
   const auto report = explain_together(options);
@@ -164,7 +167,7 @@ Result<void> explain_both(const ExplainFlags& flags) {
   if (flags.json) {
     print_json(together_json(*report));
   } else {
-    std::fputs(together_text(*report).c_str(), stdout);
+    std::fputs(together_text(*report, Strings::of(flags.lang)).c_str(), stdout);
   }
   return {};
 }
@@ -236,6 +239,9 @@ void add_explain(CLI::App& app, Verb& chosen) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   verb->add_flag("--json", flags->json, "One JSON object instead of text");
+  verb->add_option("--lang", flags->lang, "Language of the text")
+      ->check(CLI::IsMember(Strings::languages()))
+      ->capture_default_str();
   add_claim_options(*verb, *flags);
   const std::vector<const CLI::Option*> run_only = run_options(*verb);
   verb->callback([flags, run_only, &chosen] {

@@ -239,42 +239,44 @@ Result<std::vector<ConcurrencyRow>> against_concurrency(const Deployment& deploy
   return rows;
 }
 
-std::string bound_sentence(const Placement& setup, const StepTerms& terms) {
+Sentence bound_sentence(const Placement& setup, const StepTerms& terms) {
   const std::string bound = terms.bound();
-  const double ms = terms.total_s * 1e3;
+  auto sentence = [&](const char* key, double part_s, int decimals,
+                      std::map<std::string, std::string> values) {
+    values["ms"] = fixed(part_s * 1e3, decimals);
+    values["total_ms"] = fixed(terms.total_s * 1e3, decimals);
+    return Sentence{key, std::move(values)};
+  };
   if (bound == "host") {
-    return fmt::format(
-        "the host program: {:.0f} layers at {:.2f} ms each are {:.1f} ms of {:.1f} ms",
-        setup.shape.layers(), terms.host_s / setup.shape.layers() * 1e3, terms.host_s * 1e3, ms);
+    return sentence("explain.bound.host", terms.host_s, 1,
+                    {{"layers", fixed(setup.shape.layers(), 0)},
+                     {"layer_ms", fixed(terms.host_s / setup.shape.layers() * 1e3, 2)}});
   }
   if (bound == "weights") {
-    return fmt::format(
-        "memory bandwidth: {:.2f} GB are read for it, {:.1f} ms of {:.1f} ms at {:.0f} "
-        "GB/s; the device's {:.0f} GB/s would take {:.1f} ms",
-        terms.weights_bytes / 1e9, (terms.weights_s + terms.head_s) * 1e3, ms,
-        terms.weights_bytes / (terms.weights_s + terms.head_s) / 1e9,
-        setup.device.at("memory_gb_s"),
-        terms.weights_bytes / setup.device.read_bytes_per_s() * 1e3);
+    const double weights_s = terms.weights_s + terms.head_s;
+    return sentence(
+        "explain.bound.weights", weights_s, 1,
+        {{"gb", fixed(terms.weights_bytes / 1e9, 2)},
+         {"gb_s", fixed(terms.weights_bytes / weights_s / 1e9, 0)},
+         {"device_gb_s", fixed(setup.device.at("memory_gb_s"), 0)},
+         {"device_ms", fixed(terms.weights_bytes / setup.device.read_bytes_per_s() * 1e3, 1)}});
   }
-  if (bound == "kv") {
-    return fmt::format("keys and values: {:.2f} GB of them, {:.1f} ms of {:.1f} ms",
-                       terms.kv_bytes / 1e9, terms.kv_s * 1e3, ms);
-  }
+  if (bound == "kv")
+    return sentence("explain.bound.kv", terms.kv_s, 1, {{"gb", fixed(terms.kv_bytes / 1e9, 2)}});
   if (bound == "compute") {
-    return fmt::format("arithmetic: {:.3g} TFLOP, {:.1f} ms of {:.1f} ms at {:.3g} TFLOP/s",
-                       terms.flop / 1e12, terms.compute_s * 1e3, ms,
-                       terms.flop / terms.compute_s / 1e12);
+    return sentence("explain.bound.compute", terms.compute_s, 1,
+                    {{"tflop", fmt::format("{:.3g}", terms.flop / 1e12)},
+                     {"tflop_s", fmt::format("{:.3g}", terms.flop / terms.compute_s / 1e12)}});
   }
   if (bound == "collectives") {
-    return fmt::format("the exchange between {} devices: {:.1f} ms of {:.1f} ms", setup.devices,
-                       terms.collective_s * 1e3, ms);
+    return sentence("explain.bound.collectives", terms.collective_s, 1,
+                    {{"devices", std::to_string(setup.devices)}});
   }
   if (bound == "launch") {
-    return fmt::format("{} steps of layers one after another: {:.2f} ms of {:.2f} ms",
-                       setup.shape.config.num_hidden_layers, terms.gap_s * 1e3, ms);
+    return sentence("explain.bound.launch", terms.gap_s, 2,
+                    {{"layers", std::to_string(setup.shape.config.num_hidden_layers)}});
   }
-  return fmt::format("what every step costs (sampling, scheduling): {:.2f} ms of {:.2f} ms",
-                     terms.step_s * 1e3, ms);
+  return sentence("explain.bound.step", terms.step_s, 2, {});
 }
 
 }  // namespace quench

@@ -10,6 +10,7 @@
 #include "engine/session.h"
 #include "measure/analyze/cost.h"
 #include "measure/analyze/predict.h"
+#include "measure/report/strings.h"
 
 namespace quench {
 
@@ -67,6 +68,6 @@ Result<std::vector<ConcurrencyRow>> against_concurrency(const Deployment& deploy
                                                         const PredictFn& predict);
 
 // Why: "memory bandwidth: 15.2 GB of weights at 2039 GB/s are 7.5 ms of 11.9 ms".
-std::string bound_sentence(const Placement& setup, const StepTerms& terms);
+Sentence bound_sentence(const Placement& setup, const StepTerms& terms);
 
 }  // namespace quench

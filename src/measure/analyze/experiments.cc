@@ -19,13 +19,8 @@ constexpr double kFamilyAlpha = 0.05;
 // No part of a run is known better than this.
 constexpr double kSmallestEffect = 1.05;
 
-std::string title(const std::string& id) {
-  if (id == "half_bits") return "half the bits";
-  if (id == "double_batch") return "double the batch";
-  if (id == "fewer_threads") return "fewer threads";
-  if (id == "together") return "two models at once";
-  if (id == "isolated") return "two models, kept apart";
-  return "a neighbour";
+std::string text_or_empty(const Sentence& sentence, const Strings& strings) {
+  return sentence.key.empty() ? std::string() : strings(sentence);
 }
 
 std::vector<double> ratios_of(const Experiment& experiment) {
@@ -33,6 +28,10 @@ std::vector<double> ratios_of(const Experiment& experiment) {
   for (size_t i = 0; i < experiment.unchanged_tok_s.size(); ++i)
     ratios.push_back(experiment.changed_tok_s[i] / experiment.unchanged_tok_s[i]);
   return ratios;
+}
+
+Sentence outcome_sentence(Outcome outcome) {
+  return {std::string("explain.outcome.") + outcome_name(outcome)};
 }
 
 // Of what was found: that the median is not `otherwise`, or lies outside the prediction.
@@ -77,10 +76,12 @@ Forecast forecast_neighbour(int threads, int readers, double others_cpus, int cp
   prediction.otherwise = 1.0;
   prediction.high = std::min(1.15 * share, 0.97);
   prediction.low = 0.8 * std::pow(share, static_cast<double>(std::min(threads, 8)));
-  prediction.because = fmt::format(
-      "{} readers, {} threads and {:.1f} CPUs' worth of others share {} CPUs: {:.2f} of the time "
-      "that it has now, less where the team waits for a member",
-      readers, threads, others_cpus, cpus, share);
+  prediction.because = {"explain.because.neighbour",
+                        {{"readers", std::to_string(readers)},
+                         {"threads", std::to_string(threads)},
+                         {"others", fixed(others_cpus, 1)},
+                         {"cpus", std::to_string(cpus)},
+                         {"share", fixed(share, 2)}}};
   return prediction;
 }
 
@@ -117,16 +118,17 @@ void judge(Experiment& experiment) {
   }
   const Forecast& predicted = experiment.predicted;
   if (ratios.size() < kFewestPairs) {
-    experiment.note =
-        fmt::format("there was time for {} pairs, {} are needed", ratios.size(), kFewestPairs);
+    experiment.note = {
+        "explain.note.few_pairs",
+        {{"pairs", std::to_string(ratios.size())}, {"needed", std::to_string(kFewestPairs)}}};
   } else if (experiment.high < predicted.low || experiment.low > predicted.high) {
     experiment.outcome = Outcome::kRefuted;
   } else if (!predicted.can_fail()) {
-    experiment.note = "the prediction is too near to what would be otherwise";
+    experiment.note = {"explain.note.too_near"};
   } else if (experiment.low <= predicted.otherwise && predicted.otherwise <= experiment.high) {
-    experiment.note = "the spread is larger than the effect";
+    experiment.note = {"explain.note.spread"};
   } else if (experiment.ratio < predicted.low || experiment.ratio > predicted.high) {
-    experiment.note = "only the edge of the spread meets the prediction";
+    experiment.note = {"explain.note.edge"};
   } else {
     experiment.outcome = Outcome::kHeld;
   }
@@ -146,23 +148,27 @@ void judge_together(std::vector<Experiment>& experiments) {
     Experiment& one = *measured[i];
     one.p_together = adjusted[i];
     if (one.outcome == Outcome::kCannotTell || adjusted[i] <= kFamilyAlpha) continue;
-    one.note = fmt::format("{} alone (p {:.3f}), but one of {} predictions (p {:.3f} by Holm)",
-                           outcome_name(one.outcome), one.p, measured.size(), adjusted[i]);
+    one.note = {"explain.note.holm",
+                {{"p", fixed(one.p, 3)},
+                 {"count", std::to_string(measured.size())},
+                 {"together", fixed(adjusted[i], 3)}},
+                {{"outcome", outcome_sentence(one.outcome)}}};
     one.outcome = Outcome::kCannotTell;
   }
 }
 
 Json experiment_json(const Experiment& experiment) {
+  const Strings& english = Strings::of("en");
   const bool is_measured = !experiment.unchanged_tok_s.empty();
   auto known = [&](double value) { return is_measured ? Json(value) : Json(); };
   return {{"id", experiment.id},
-          {"test", experiment.test},
-          {"change", experiment.change},
+          {"test", test_text(experiment, english)},
+          {"change", text_or_empty(experiment.change, english)},
           {"predicted",
            {{"low", experiment.predicted.low},
             {"high", experiment.predicted.high},
             {"otherwise", experiment.predicted.otherwise},
-            {"because", experiment.predicted.because}}},
+            {"because", text_or_empty(experiment.predicted.because, english)}}},
           {"unchanged_tok_s", experiment.unchanged_tok_s},
           {"changed_tok_s", experiment.changed_tok_s},
           {"ratio", known(experiment.ratio)},
@@ -174,26 +180,37 @@ Json experiment_json(const Experiment& experiment) {
           {"p_together", experiment.p_together ? Json(*experiment.p_together) : Json()},
           {"observed_others_cpus",
            experiment.observed_others_cpus ? Json(*experiment.observed_others_cpus) : Json()},
-          {"note", experiment.note}};
+          {"note", text_or_empty(experiment.note, english)}};
 }
 
-std::string prediction_text(const Experiment& experiment) {
+std::string test_text(const Experiment& experiment, const Strings& strings) {
+  const std::string key = "explain.test." + experiment.test;
+  return experiment.subject.empty() ? strings(key)
+                                    : strings(key + "_of", {{"model", experiment.subject}});
+}
+
+std::string prediction_text(const Experiment& experiment, const Strings& strings) {
   const Forecast& predicted = experiment.predicted;
-  return fmt::format(
-      "{} ({}), {}: predicted {:.2f} to {:.2f} times as fast, {:.2f} if it were "
-      "otherwise",
-      title(experiment.id), experiment.change, experiment.test, predicted.low, predicted.high,
-      predicted.otherwise);
+  return strings("explain.prediction", {{"title", strings("explain.change." + experiment.id)},
+                                        {"change", text_or_empty(experiment.change, strings)},
+                                        {"test", test_text(experiment, strings)},
+                                        {"low", fixed(predicted.low, 2)},
+                                        {"high", fixed(predicted.high, 2)},
+                                        {"otherwise", fixed(predicted.otherwise, 2)}});
 }
 
-std::string outcome_text(const Experiment& experiment) {
-  std::string text;
+std::string outcome_text(const Experiment& experiment, const Strings& strings) {
+  std::string text = strings(outcome_sentence(experiment.outcome));
   if (!experiment.unchanged_tok_s.empty()) {
-    text = fmt::format("measured {:.2f} ({:.2f} to {:.2f}, {} pairs): ", experiment.ratio,
-                       experiment.low, experiment.high, experiment.unchanged_tok_s.size());
+    text =
+        strings("explain.measured", {{"ratio", fixed(experiment.ratio, 2)},
+                                     {"low", fixed(experiment.low, 2)},
+                                     {"high", fixed(experiment.high, 2)},
+                                     {"pairs", std::to_string(experiment.unchanged_tok_s.size())},
+                                     {"outcome", text}});
   }
-  text += outcome_name(experiment.outcome);
-  return experiment.note.empty() ? text : text + ", " + experiment.note;
+  if (experiment.note.key.empty()) return text;
+  return strings("explain.outcome_note", {{"outcome", text}, {"note", strings(experiment.note)}});
 }
 
 }  // namespace quench

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "measure/analyze/pairs.h"
+#include "measure/report/strings.h"
 #include "plan/roofline.h"
 
 namespace quench {
@@ -33,7 +34,7 @@ struct Forecast {
   double low = 1.0;
   double high = 1.0;
   double otherwise = 1.0;  // what would be measured if the cause were another one
-  std::string because;
+  Sentence because;        // no key: it was not predicted
 
   // Whether a measurement could tell the two apart at all.
   bool can_fail() const { return otherwise < low || otherwise > high; }
@@ -63,8 +64,9 @@ const char* outcome_name(Outcome outcome);
 struct Experiment {
   std::string
       id;  // "half_bits", "double_batch", "fewer_threads", "neighbour", "together", "isolated"
-  std::string test;    // "decode", "prefill"
-  std::string change;  // "int4_g64 instead of int8"
+  std::string test;     // "decode", "prefill"
+  std::string subject;  // whose, of two models: "A (demo)"
+  Sentence change;      // "int4_g64 instead of int8"; no key: it is not known
   Forecast predicted;
   std::vector<double> unchanged_tok_s, changed_tok_s;  // in pairs
   double ratio = 0.0;                                  // median over pairs; 0: not measured
@@ -75,7 +77,7 @@ struct Experiment {
   double p = 1.0;
   std::optional<double> p_together;            // corrected for all that were tried at once
   std::optional<double> observed_others_cpus;  // busy with other processes during the changed runs
-  std::string note;                            // why it was not measured, or cannot tell
+  Sentence note;                               // why it was not measured, or cannot tell
 };
 
 // Measures pairs, then judges.
@@ -91,7 +93,9 @@ void judge_together(std::vector<Experiment>& experiments);
 
 Json experiment_json(const Experiment& experiment);
 // "half the bits (...), decode: predicted ... times as fast".
-std::string prediction_text(const Experiment& experiment);
-std::string outcome_text(const Experiment& experiment);
+std::string prediction_text(const Experiment& experiment, const Strings& strings);
+std::string outcome_text(const Experiment& experiment, const Strings& strings);
+// "decode", "prefill of A (demo)".
+std::string test_text(const Experiment& experiment, const Strings& strings);
 
 }  // namespace quench

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "measure/analyze/deploy.h"
 
@@ -61,8 +62,8 @@ Explanation explain_one(const Predictor& predictor, const Claim& claim) {
 // Ratios of the two models in rows that are otherwise alike, the second model's time over the
 // first's.
 std::optional<double> published_ratio(const Predictor& predictor, const Claim& first,
-                                      const Claim& second, std::string& from) {
-  std::vector<std::pair<double, std::string>> ratios;
+                                      const Claim& second, Sentence& from) {
+  std::vector<std::pair<double, Sentence>> ratios;
   const Placement& a = first.placement;
   const Placement& b = second.placement;
   for (const Predictor::Row& x : predictor.rows()) {
@@ -79,14 +80,19 @@ std::optional<double> published_ratio(const Predictor& predictor, const Claim& f
           py.output_tokens != px.output_tokens || py.devices != px.devices || py.batch != px.batch)
         continue;
       ratios.emplace_back(*px.decode_tok_s / *py.decode_tok_s,
-                          fmt::format("{} against {} tok/s, {}, {}", *px.decode_tok_s,
-                                      *py.decode_tok_s, px.engine, px.source));
+                          Sentence{"explain.pair.rows",
+                                   {{"first", fmt::format("{}", *px.decode_tok_s)},
+                                    {"second", fmt::format("{}", *py.decode_tok_s)},
+                                    {"engine", px.engine},
+                                    {"source", px.source}}});
     }
   }
   if (ratios.empty()) return std::nullopt;
-  std::sort(ratios.begin(), ratios.end());
-  const auto& [ratio, text] = ratios[ratios.size() / 2];
-  from = text;
+  std::sort(ratios.begin(), ratios.end(), [](const auto& x, const auto& y) {
+    return std::tie(x.first, x.second.values) < std::tie(y.first, y.second.values);
+  });
+  const auto& [ratio, rows] = ratios[ratios.size() / 2];
+  from = rows;
   return ratio;
 }
 
@@ -122,77 +128,94 @@ PairExplanation explain_pair(const Predictor& predictor, std::vector<Claim>& cla
   return pair;
 }
 
-std::string claim_text(const Claim& claim) {
-  const Placement& p = claim.placement;
-  std::string text =
-      fmt::format("{}, {}, {} on {}{}: ", p.shape.name, p.precision.name, claim.engine_text,
-                  p.devices > 1 ? fmt::format("{} x ", p.devices) : "", p.device.name);
-  if (claim.memory_bytes) return text + fmt::format("{:.2f} GB claimed", *claim.memory_bytes / 1e9);
-  if (claim.latency_s) {
-    return text + fmt::format("{:.3g} s claimed{}", *claim.latency_s,
-                              claim.has_tokens
-                                  ? fmt::format(" for {:.0f} tokens", p.output_tokens)
-                                  : fmt::format(", length unknown ({:.0f} tokens assumed)",
-                                                p.output_tokens));
-  }
-  return text + fmt::format("{:.4g} tok/s claimed", *claim.tok_s);
+std::string devices_text(int64_t devices, const std::string& device) {
+  return devices > 1 ? fmt::format("{} x {}", devices, device) : device;
 }
 
-std::string expectation_text(const Explanation& e) {
+std::string claim_text(const Claim& claim, const Strings& strings) {
+  const Placement& p = claim.placement;
+  const std::string device = devices_text(p.devices, p.device.name);
+  Sentence claimed = {"explain.claim.speed",
+                      {{"tok_s", fmt::format("{:.4g}", claim.tok_s.value_or(0.0))}}};
+  if (claim.memory_bytes) {
+    claimed = {"explain.claim.memory", {{"gb", fixed(*claim.memory_bytes / 1e9, 2)}}};
+  } else if (claim.latency_s) {
+    claimed = {
+        claim.has_tokens ? "explain.claim.latency" : "explain.claim.latency_only",
+        {{"s", fmt::format("{:.3g}", *claim.latency_s)}, {"tokens", fixed(p.output_tokens, 0)}}};
+  }
+  return strings("explain.claim", {{"model", p.shape.name},
+                                   {"precision", p.precision.name},
+                                   {"engine", claim.engine_text},
+                                   {"device", device},
+                                   {"claimed", strings(claimed)}});
+}
+
+Sentence expectation(const Explanation& e) {
   const Interval& request = e.sound.request_s;
   if (e.claim.memory_bytes) {
     MemoryTerms running = e.sound.memory;
     running.load_peak_bytes = 0.0;
-    return fmt::format(
-        "{:.2f} GB: weights {:.2f}, keys and values {:.2f}, activations {:.2f}, copies "
-        "and tables {:.2f}",
-        running.total_bytes() / 1e9, running.weights_bytes / 1e9, running.kv_bytes / 1e9,
-        running.activations_bytes / 1e9, running.overhead_bytes / 1e9);
+    return {"explain.expected.memory",
+            {{"total", fixed(running.total_bytes() / 1e9, 2)},
+             {"weights", fixed(running.weights_bytes / 1e9, 2)},
+             {"kv", fixed(running.kv_bytes / 1e9, 2)},
+             {"activations", fixed(running.activations_bytes / 1e9, 2)},
+             {"overhead", fixed(running.overhead_bytes / 1e9, 2)}}};
   }
   if (e.claim.tok_s) {
     const Interval& tok_s = e.sound.decode_tok_s;
-    return fmt::format("{:.1f} tok/s (90 %: {:.1f} to {:.1f})", tok_s.value, tok_s.low, tok_s.high);
+    return {"explain.expected.speed",
+            {{"tok_s", fixed(tok_s.value, 1)},
+             {"low", fixed(tok_s.low, 1)},
+             {"high", fixed(tok_s.high, 1)}}};
   }
-  return fmt::format("{:.3g} s (90 %: {:.3g} to {:.3g})", request.value, request.low, request.high);
+  auto three_digits = [](double value) { return fmt::format("{:.3g}", value); };
+  return {"explain.expected.latency",
+          {{"s", three_digits(request.value)},
+           {"low", three_digits(request.low)},
+           {"high", three_digits(request.high)}}};
 }
 
-std::string nearest_text(const Explanation& e) {
-  if (e.nearest == nullptr) return "none of this engine";
+Sentence nearest(const Explanation& e) {
+  if (e.nearest == nullptr) return {"explain.nearest.none"};
   const PublishedRow& row = e.nearest->published;
-  const std::string figure = e.claim.memory_bytes
-                                 ? fmt::format("{:.2f} GB", *row.memory_bytes / 1e9)
-                                 : fmt::format("{:.4g} tok/s", *row.decode_tok_s);
-  const std::string devices = row.devices > 1 ? fmt::format("{} x ", row.devices) : "";
-  return fmt::format("{} {}, {}, {}{}, prompt {}: {} ({})", row.model, row.precision, row.engine,
-                     devices, row.device, row.prompt_tokens, figure, row.source);
+  return {"explain.nearest.row",
+          {{"model", row.model},
+           {"precision", row.precision},
+           {"engine", row.engine},
+           {"device", devices_text(row.devices, row.device)},
+           {"prompt", std::to_string(row.prompt_tokens)},
+           {"figure", e.claim.memory_bytes ? fmt::format("{:.2f} GB", *row.memory_bytes / 1e9)
+                                           : fmt::format("{:.4g} tok/s", *row.decode_tok_s)},
+           {"source", row.source}}};
 }
 
-std::string verdict_text(const Explanation& e) {
+Sentence verdict_sentence(const Explanation& e) {
+  const char* const unit = e.claim.tok_s ? ".speed" : ".time";
   switch (e.verdict) {
     case Verdict::kAsExpected:
-      return "as expected";
+      return {"explain.verdict.as_expected"};
     case Verdict::kImpossible:
-      return fmt::format("impossible: the device's peaks alone allow {}{}",
-                         e.claim.tok_s ? "at most " : "no less than ", e.claim.text_of(e.limit_s));
+      return {std::string("explain.verdict.impossible") + unit,
+              {{"limit", e.claim.text_of(e.limit_s)}}};
     case Verdict::kDoesNotFit: {
       const Shortage shortage = find_shortage(e.claim, e.sound).value();
-      return fmt::format(
-          "does not fit: {:.1f} GB are needed, {:.1f} GB can be used; with the rest in host memory "
-          "{} {}",
-          shortage.needed_bytes / 1e9, shortage.usable_bytes / 1e9,
-          e.claim.tok_s ? "it would be at most" : "it would take at least",
-          e.claim.text_of(shortage.low_s));
+      return {std::string("explain.verdict.does_not_fit") + unit,
+              {{"needed", fixed(shortage.needed_bytes / 1e9, 1)},
+               {"usable", fixed(shortage.usable_bytes / 1e9, 1)},
+               {"limit", e.claim.text_of(shortage.low_s)}}};
     }
     case Verdict::kFaster:
-      return fmt::format("{:.1f} times faster than expected", 1.0 / e.factor);
+      return {"explain.verdict.faster", {{"factor", fixed(1.0 / e.factor, 1)}}};
     case Verdict::kSlower:
-      return fmt::format("{:.1f} times slower than expected", e.factor);
+      return {"explain.verdict.slower", {{"factor", fixed(e.factor, 1)}}};
     case Verdict::kMore:
-      return fmt::format("{:.2f} times what is needed", e.factor);
+      return {"explain.verdict.more", {{"factor", fixed(e.factor, 2)}}};
     case Verdict::kLess:
-      return fmt::format("{:.2f} times less than needed", 1.0 / e.factor);
+      return {"explain.verdict.less", {{"factor", fixed(1.0 / e.factor, 2)}}};
   }
-  return "";
+  return {};
 }
 
 }  // namespace
@@ -227,32 +250,29 @@ PeakCheck check_peak(const Hardware& device, double claimed) {
   check.dense_tflops = device.at("bf16_tflops");
   struct Meaning {
     double tflops;
-    const char* text;
+    const char* key;
   };
   const double dense = check.dense_tflops;
   const Meaning meanings[] = {
-      {dense, "that is the dense rate with sums in f32, the one that counts"},
-      {dense / 16.0,
-       "that is the rate of f32 without tensor cores; weights in 16 bits run at 16 "
-       "times that"},
-      {dense / 2.0, "that is half the dense rate: f32 values through tensor cores (TF32)"},
-      {dense * 2.0, "that is the sparse rate (2:4); dense models get half"},
-      {device.find("fp16_acc16_tflops").value_or(-1.0),
-       "that is the rate with sums in f16, which language models do not use"},
-      {device.find("int8_tops").value_or(-1.0), "that is the rate of int8"}};
+      {dense, "explain.peak.dense"},
+      {dense / 16.0, "explain.peak.f32"},
+      {dense / 2.0, "explain.peak.tf32"},
+      {dense * 2.0, "explain.peak.sparse"},
+      {device.find("fp16_acc16_tflops").value_or(-1.0), "explain.peak.f16_sums"},
+      {device.find("int8_tops").value_or(-1.0), "explain.peak.int8"}};
   for (const Meaning& meaning : meanings) {
     if (meaning.tflops <= 0.0 || std::fabs(std::log(claimed / meaning.tflops)) > 0.05) continue;
     check.is_right = &meaning == &meanings[0];
-    check.meaning = meaning.text;
+    check.meaning = {meaning.key};
     break;
   }
-  if (check.meaning.empty())
-    check.meaning = fmt::format("that is {:.2f} times the dense rate and no rate of its sheet",
-                                claimed / dense);
+  if (check.meaning.key.empty())
+    check.meaning = {"explain.peak.none", {{"factor", fixed(claimed / dense, 2)}}};
   return check;
 }
 
 Json explain_json(const ExplainReport& report) {
+  const Strings& english = Strings::of("en");
   Json json = {{"schema", "quench.explain/1"}, {"claims", Json::array()}};
   for (const Explanation& e : report.claims) {
     const Placement& p = e.claim.placement;
@@ -262,8 +282,8 @@ Json explain_json(const ExplainReport& report) {
       hypotheses.push_back({{"id", h.id},
                             {"fits", h.fits},
                             {"score", h.score},
-                            {"statement", h.statement},
-                            {"check", h.check},
+                            {"statement", english(h.statement)},
+                            {"check", english(h.check)},
                             {e.claim.memory_bytes ? "low_bytes" : "low_s", h.low_s},
                             {e.claim.memory_bytes ? "high_bytes" : "high_s", h.high_s}});
     }
@@ -289,7 +309,7 @@ Json explain_json(const ExplainReport& report) {
            {"bound", e.sound.step.bound()},
            {"basis", e.sound.calibration.basis}}},
          {"limit_s", e.limit_s},
-         {"nearest", e.nearest != nullptr ? Json(nearest_text(e)) : Json()},
+         {"nearest", e.nearest != nullptr ? Json(english(nearest(e))) : Json()},
          {"hypotheses", hypotheses}});
   }
   json["pair"] = nullptr;
@@ -299,7 +319,7 @@ Json explain_json(const ExplainReport& report) {
         {"observed_ratio", pair.observed_ratio},
         {"predicted_ratio", pair.predicted_ratio},
         {"published_ratio", pair.published_ratio ? Json(*pair.published_ratio) : Json()},
-        {"published_from", pair.published_ratio ? Json(pair.published_from) : Json()},
+        {"published_from", pair.published_ratio ? Json(english(pair.published_from)) : Json()},
         {"weights_ratio", pair.weights_ratio},
         {"layers_ratio", pair.layers_ratio},
         {"square_ratio", pair.square_ratio},
@@ -310,67 +330,88 @@ Json explain_json(const ExplainReport& report) {
     json["peak"] = {{"claimed_tflops", report.peak->claimed_tflops},
                     {"dense_tflops", report.peak->dense_tflops},
                     {"right", report.peak->is_right},
-                    {"meaning", report.peak->meaning}};
+                    {"meaning", english(report.peak->meaning)}};
   }
   return json;
 }
 
-std::string explain_text(const ExplainReport& report) {
+namespace {
+
+std::string pair_text(const PairExplanation& pair, const Strings& strings) {
+  std::string text =
+      strings("explain.pair.observed", {{"ratio", fixed(pair.observed_ratio, 1)}}) + "\n";
+  auto line = [&](const char* key, double ratio, int decimals) {
+    text += "  " + strings(key, {{"ratio", fixed(ratio, decimals)}}) + "\n";
+  };
+  if (pair.published_ratio) {
+    text += "  " +
+            strings("explain.pair.published", {{"ratio", fixed(*pair.published_ratio, 2)},
+                                               {"from", strings(pair.published_from)}}) +
+            "\n";
+  }
+  line("explain.pair.predicted", pair.predicted_ratio, 2);
+  line("explain.pair.weights", pair.weights_ratio, 2);
+  line("explain.pair.layers", pair.layers_ratio, 2);
+  line("explain.pair.square", pair.square_ratio, 1);
+  if (pair.implied_tokens) {
+    text += strings("explain.pair.implied", {{"tokens", fixed(*pair.implied_tokens, 0)}}) + "\n";
+  }
+  return text + "\n";
+}
+
+// The causes whose arithmetic fits, and by name those whose does not.
+std::string causes_text(const Explanation& e, const Strings& strings) {
+  std::string text;
+  std::vector<std::string> misses;
+  int shown = 0;
+  for (const Hypothesis& h : e.hypotheses) {
+    if (!h.fits || ++shown > 6) continue;
+    text += fmt::format("  {}. {}\n     {}{}\n", shown, strings(h.statement),
+                        strings("explain.check"), strings(h.check));
+  }
+  if (shown == 0) text += "  " + strings("explain.no_cause") + "\n";
+  for (const Hypothesis& h : e.hypotheses) {
+    if (h.fits || e.claim.memory_bytes) continue;
+    const std::string low = e.claim.text_of(h.low_s);
+    const std::string high = e.claim.text_of(h.high_s);
+    const std::string range =
+        low == high ? low : strings("explain.range", {{"low", low}, {"high", high}});
+    misses.push_back(fmt::format("{} ({})", strings("explain.name." + h.id), range));
+  }
+  if (!misses.empty())
+    text += "  " + strings("explain.misses", {{"causes", strings.join(misses)}}) + "\n";
+  return text;
+}
+
+}  // namespace
+
+std::string explain_text(const ExplainReport& report, const Strings& strings) {
   std::string text;
   if (report.peak) {
-    text +=
-        fmt::format("{:.4g} TFLOPS claimed for 16 bits: {}; {:.4g} dense is what counts.\n\n",
-                    report.peak->claimed_tflops, report.peak->meaning, report.peak->dense_tflops);
+    text += strings("explain.peak_line",
+                    {{"claimed", fmt::format("{:.4g}", report.peak->claimed_tflops)},
+                     {"meaning", strings(report.peak->meaning)},
+                     {"dense", fmt::format("{:.4g}", report.peak->dense_tflops)}}) +
+            "\n\n";
   }
-  if (report.pair) {
-    const PairExplanation& pair = *report.pair;
-    text += fmt::format("observed ratio {:.1f}; to be expected:\n", pair.observed_ratio);
-    if (pair.published_ratio) {
-      text += fmt::format("  {:.2f} published ({})\n", *pair.published_ratio, pair.published_from);
-    }
-    text += fmt::format("  {:.2f} predicted for this engine\n", pair.predicted_ratio);
-    text += fmt::format("  {:.2f} by the bytes of the weights, if bandwidth were the limit\n",
-                        pair.weights_ratio);
-    text += fmt::format("  {:.2f} by the number of layers, if the host were the limit\n",
-                        pair.layers_ratio);
-    text += fmt::format("  not {:.1f}: time does not grow with the square of the size\n",
-                        pair.square_ratio);
-    if (pair.implied_tokens) {
-      text += fmt::format(
-          "no length was given: {:.0f} tokens, which the faster one's time implies, "
-          "are taken for both\n",
-          *pair.implied_tokens);
-    }
-    text += "\n";
-  }
+  if (report.pair) text += pair_text(*report.pair, strings);
   for (const Explanation& e : report.claims) {
-    text += claim_text(e.claim) + "\n";
-    text += "  expected: " + expectation_text(e) + ", from " + e.sound.calibration.basis + "\n";
-    text += "  nearest published: " + nearest_text(e) + "\n";
-    text +=
-        fmt::format("  verdict: {}{}\n", verdict_text(e), e.is_flagged ? "; a known anomaly" : "");
+    auto line = [&](const char* key, const std::string& what) {
+      text += "  " + strings(key, {{"what", what}}) + "\n";
+    };
+    text += claim_text(e.claim, strings) + "\n";
+    text += "  " +
+            strings("explain.expected",
+                    {{"what", strings(expectation(e))}, {"basis", e.sound.calibration.basis}}) +
+            "\n";
+    line("explain.nearest", strings(nearest(e)));
+    line(e.is_flagged ? "explain.verdict.flagged" : "explain.verdict",
+         strings(verdict_sentence(e)));
     if (e.verdict == Verdict::kAsExpected) {
-      text +=
-          fmt::format("  what limits it: {}\n", bound_sentence(e.claim.placement, e.sound.step));
+      line("explain.limited_by", strings(bound_sentence(e.claim.placement, e.sound.step)));
       continue;
     }
-    int shown = 0;
-    for (const Hypothesis& h : e.hypotheses) {
-      if (!h.fits || ++shown > 6) continue;
-      text += fmt::format("  {}. {}\n     check: {}\n", shown, h.statement, h.check);
-    }
-    if (shown == 0) text += "  no single cause fits; look for two at once\n";
-    std::string misses;
-    for (const Hypothesis& h : e.hypotheses) {
-      if (h.fits || e.claim.memory_bytes) continue;
-      std::string name = h.id;
-      std::replace(name.begin(), name.end(), '-', ' ');
-      const std::string low = e.claim.text_of(h.low_s);
-      const std::string high = e.claim.text_of(h.high_s);
-      misses += fmt::format("{}{} ({})", misses.empty() ? "" : ", ", name,
-                            low == high ? low : low + " to " + high);
-    }
-    if (!misses.empty()) text += "  do not fit: " + misses + "\n";
+    text += causes_text(e, strings);
   }
   return text;
 }

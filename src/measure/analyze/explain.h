@@ -28,7 +28,7 @@ struct PairExplanation {
   double observed_ratio = 0.0;
   double predicted_ratio = 0.0;
   std::optional<double> published_ratio;  // of rows that are alike except for the model
-  std::string published_from;
+  Sentence published_from;
   double weights_ratio = 0.0;  // bytes read per token
   double layers_ratio = 0.0;
   double square_ratio = 0.0;  // of the parameters, squared: what people fear
@@ -41,7 +41,7 @@ struct PeakCheck {
   double claimed_tflops = 0.0;
   double dense_tflops = 0.0;
   bool is_right = false;
-  std::string meaning;
+  Sentence meaning;
 };
 
 struct ExplainReport {
@@ -54,6 +54,6 @@ Result<ExplainReport> explain_claims(const Predictor& predictor, std::vector<Cla
 PeakCheck check_peak(const Hardware& device, double claimed_tflops);
 
 Json explain_json(const ExplainReport& report);
-std::string explain_text(const ExplainReport& report);
+std::string explain_text(const ExplainReport& report, const Strings& strings);
 
 }  // namespace quench

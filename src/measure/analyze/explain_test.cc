@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "english_in.h"
 #include "measure/analyze/deploy.h"
 #include "shipped_predictor.h"
 
@@ -51,7 +52,8 @@ TEST(Explain, FourteenTimesSlower) {
   EXPECT_EQ(slow.verdict, Verdict::kSlower);
   ASSERT_GE(slow.hypotheses.size(), 6u);
   EXPECT_EQ(slow.hypotheses[0].id, "offload");
-  EXPECT_NE(slow.hypotheses[0].statement.find("GB a token fit"), std::string::npos);
+  EXPECT_NE(Strings::of("en")(slow.hypotheses[0].statement).find("GB a token fit"),
+            std::string::npos);
   for (const Hypothesis& h : slow.hypotheses) {
     if (h.id == "fp32" || h.id == "bnb-int8" || h.id == "slow-host") {
       EXPECT_FALSE(h.fits) << h.id;
@@ -60,7 +62,7 @@ TEST(Explain, FourteenTimesSlower) {
       EXPECT_TRUE(h.fits);
     }
   }
-  EXPECT_NE(explain_text(report).find("observed ratio 14.0"), std::string::npos);
+  EXPECT_NE(explain_text(report, Strings::of("en")).find("observed ratio 14.0"), std::string::npos);
 }
 
 TEST(Explain, ClaimedPeaksAreCorrected) {
@@ -68,10 +70,10 @@ TEST(Explain, ClaimedPeaksAreCorrected) {
   const PeakCheck f32 = check_peak(a800, 19.5);
   EXPECT_FALSE(f32.is_right);
   EXPECT_EQ(f32.dense_tflops, 312.0);
-  EXPECT_NE(f32.meaning.find("without tensor cores"), std::string::npos);
+  EXPECT_EQ(f32.meaning.key, "explain.peak.f32");
   EXPECT_TRUE(check_peak(a800, 312.0).is_right);
-  EXPECT_NE(check_peak(a800, 624.0).meaning.find("sparse"), std::string::npos);
-  EXPECT_NE(check_peak(a800, 77.0).meaning.find("no rate of its sheet"), std::string::npos);
+  EXPECT_EQ(check_peak(a800, 624.0).meaning.key, "explain.peak.sparse");
+  EXPECT_EQ(check_peak(a800, 77.0).meaning.key, "explain.peak.none");
 }
 
 TEST(Explain, PublishedRowsOfSoundProgramsAreAsExpected) {
@@ -147,7 +149,7 @@ TEST(Explain, TooFastIsImpossibleOrCountedDifferently) {
   made.tok_s = 1426.46;
   EXPECT_EQ(explain(made).hypotheses.front().id, "prompt-counted");
   // A rate is answered with rates.
-  const std::string text = explain_text({{impossible}, {}, {}});
+  const std::string text = explain_text({{impossible}, {}, {}}, Strings::of("en"));
   EXPECT_NE(text.find("at most"), std::string::npos) << text;
   EXPECT_EQ(text.find(" s)"), std::string::npos) << text;
 }
@@ -162,7 +164,8 @@ TEST(Explain, WhatDoesNotFitIsSaid) {
   const Explanation fast = explain_speed("Qwen2.5-72B", "vllm", "bf16", "H100", 20.0);
   EXPECT_EQ(fast.verdict, Verdict::kDoesNotFit);
   EXPECT_EQ(fast.hypotheses.front().id, "more-devices");
-  EXPECT_NE(explain_text({{fast}, {}, {}}).find("85.1 GB can be used"), std::string::npos);
+  EXPECT_NE(explain_text({{fast}, {}, {}}, Strings::of("en")).find("85.1 GB can be used"),
+            std::string::npos);
   // A processor has no link, and no host beside it.
   const Explanation cpu = explain_speed("Qwen2.5-7B", "llama.cpp", "q4_0", "EPYC-9654", 3.0);
   EXPECT_EQ(cpu.verdict, Verdict::kSlower);
@@ -172,6 +175,34 @@ TEST(Explain, WhatDoesNotFitIsSaid) {
   }
   Claim none = claim("Qwen2.5-7B", "transformers", "bf16", "A100");
   EXPECT_FALSE(explain_claims(shipped_predictor(), {none}));
+}
+
+TEST(Explain, EveryAnomalyAndItsNameAreSaidInEveryLanguage) {
+  ASSERT_FALSE(shipped_predictor().anomalies().empty());
+  for (const std::string& language : Strings::languages()) {
+    const auto& texts = Strings::of(language).all();
+    for (const Anomaly& anomaly : shipped_predictor().anomalies()) {
+      EXPECT_TRUE(texts.contains("explain.anomaly." + anomaly.id)) << language << anomaly.id;
+      EXPECT_TRUE(texts.contains("explain.anomaly." + anomaly.id + ".check")) << language;
+      EXPECT_TRUE(texts.contains("explain.name." + anomaly.id)) << language << anomaly.id;
+    }
+  }
+}
+
+// A slow claim, a fast one, memory, and one that is as expected.
+TEST(Explain, ChineseHasNoEnglishSentence) {
+  std::vector<Claim> claims(4, claim("Qwen2.5-7B", "transformers", "bf16", "A100", 20.0));
+  claims[0].latency_s = 30.0;
+  claims[1].tok_s = 500.0;
+  claims[2].memory_bytes = 70e9;
+  claims[3].tok_s = 40.0;
+  for (const Claim& one : claims) {
+    ExplainReport report = *explain_claims(shipped_predictor(), {one});
+    report.peak = check_peak(one.placement.device, 77.0);
+    const std::string text = explain_text(report, Strings::of("zh"));
+    EXPECT_NE(text.find("预期"), std::string::npos) << text;
+    EXPECT_TRUE(english_in(text).empty()) << english_in(text) << "\n" << text;
+  }
 }
 
 TEST(Explain, JsonHasItsFields) {

@@ -17,22 +17,33 @@ constexpr double kSlack = 1.25;
 // What published memory is off by at most (docs/predicting.md).
 constexpr double kMemorySlack = 1.03;
 
+using Values = std::map<std::string, std::string>;
+
+std::string gb(double bytes, int decimals) { return fixed(bytes / 1e9, decimals); }
+
 class Collector {
  public:
   explicit Collector(double observed) : observed_(observed) {}
 
   // plausibility: how often this is the cause, 0 to 1, by the threads that are named in
-  // docs/predicting.md.
-  void add(std::string id, double plausibility, double low, double high, std::string statement,
-           std::string check) {
-    Hypothesis h = {std::move(id), std::move(statement), std::move(check), low, high};
+  // docs/predicting.md. The statement has the id's name unless another is given.
+  Hypothesis& add(const std::string& id, double plausibility, double low, double high,
+                  Values values = {}, const std::string& name = "") {
+    const std::string key = "explain.cause." + (name.empty() ? id : name);
+    Hypothesis h = {id, {key, std::move(values)}, {key + ".check"}, low, high};
     h.fits = observed_ >= low / kSlack && observed_ <= high * kSlack;
     const double width = std::log(std::max(high / low, 1.0)) + 0.5;
     const double off = observed_ < low    ? std::log(low / observed_)
                        : observed_ > high ? std::log(observed_ / high)
                                           : 0.0;
     h.score = plausibility / width * std::exp(-2.0 * off);
-    all_.push_back(std::move(h));
+    return all_.emplace_back(std::move(h));
+  }
+  Hypothesis& add(const Anomaly& anomaly, double low, double high) {
+    Hypothesis& h = add(anomaly.id, 3.0, low, high);
+    h.statement.key = "explain.anomaly." + anomaly.id;
+    h.check.key = h.statement.key + ".check";
+    return h;
   }
 
   std::vector<Hypothesis> ranked() && {
@@ -77,10 +88,9 @@ void add_modelled(const Predictor& predictor, const Claim& claim, const Predicti
     if (const auto fp32 = predictor.engines().precision("fp32")) wide.precision = *fp32;
     const double s = request_s(wide, sound.calibration.constants);
     all.add("fp32", 0.4, s, 1.2 * std::max(s, 2.0 * expected),
-            fmt::format("the weights are loaded as fp32: {:.1f} GB instead of {:.1f} are read, {}",
-                        stored_weights_bytes(wide.shape, wide.precision) / 1e9,
-                        sound.memory.weights_bytes / 1e9, claim.text_of(s)),
-            "the dtype of a weight after loading (torch_dtype), memory twice as large");
+            {{"gb", gb(stored_weights_bytes(wide.shape, wide.precision), 1)},
+             {"said_gb", gb(sound.memory.weights_bytes, 1)},
+             {"expected", claim.text_of(s)}});
   }
   // Without a cache every step is a prefill of all that came before.
   Placement whole = p;
@@ -88,35 +98,27 @@ void add_modelled(const Predictor& predictor, const Claim& claim, const Predicti
   const double step_s = prefill(whole, sound.calibration.constants).total_s;
   if (tokens * step_s > 1.3 * expected) {
     all.add("no-cache", 0.15, tokens * step_s, tokens * step_s,
-            fmt::format("keys and values are not kept (use_cache off): every step computes {:.0f} "
-                        "tokens again, {:.1f} ms",
-                        whole.prompt_tokens, step_s * 1e3),
-            "time per token grows with the length of the text; use_cache in the configuration");
+            {{"tokens", fixed(whole.prompt_tokens, 0)}, {"ms", fixed(step_s * 1e3, 1)}});
   }
   if (!has_own_memory(p.device)) return;
   const double bytes = sound.memory.weights_bytes;
-  all.add(
-      "host-fallback", 0.25, tokens * sound.step.weights_bytes / kHostHighBytesPerS,
-      tokens * sound.step.weights_bytes / kHostLowBytesPerS,
-      fmt::format("the model runs on the host's processor: {:.1f} GB a token at {:.0f} to {:.0f} "
-                  "GB/s",
-                  bytes / 1e9, kHostLowBytesPerS / 1e9, kHostHighBytesPerS / 1e9),
-      "the device of the weights; the accelerator's load and memory while it runs");
+  all.add("host-fallback", 0.25, tokens * sound.step.weights_bytes / kHostHighBytesPerS,
+          tokens * sound.step.weights_bytes / kHostLowBytesPerS,
+          {{"gb", gb(bytes, 1)},
+           {"low", gb(kHostLowBytesPerS, 0)},
+           {"high", gb(kHostHighBytesPerS, 0)}});
 }
 
 void add_offload(const Claim& claim, const Prediction& sound, Collector& all) {
   const Placement& p = claim.placement;
   if (!has_own_memory(p.device)) return;
   if (const auto shortage = find_shortage(claim, sound)) {
-    all.add(
-        "does-not-fit", 8.0, shortage->low_s, shortage->high_s,
-        fmt::format("{:.1f} GB are needed and the device has {:.1f} GB for it: at least {:.1f} GB "
-                    "lie in host memory and cross the link at {:.0f} GB/s for every token, "
-                    "{:.0f} ms",
-                    shortage->needed_bytes / 1e9, shortage->usable_bytes / 1e9,
-                    shortage->missing_bytes() / 1e9, shortage->link_bytes_per_s / 1e9,
-                    shortage->missing_bytes() / shortage->link_bytes_per_s * 1e3),
-        "fewer bits per weight, or a larger device; a map of layers to devices");
+    all.add("does-not-fit", 8.0, shortage->low_s, shortage->high_s,
+            {{"needed", gb(shortage->needed_bytes, 1)},
+             {"usable", gb(shortage->usable_bytes, 1)},
+             {"missing", gb(shortage->missing_bytes(), 1)},
+             {"link", gb(shortage->link_bytes_per_s, 0)},
+             {"ms", fixed(shortage->missing_bytes() / shortage->link_bytes_per_s * 1e3, 0)}});
     return;
   }
   const double link = link_bytes_per_s(p.device);
@@ -124,19 +126,14 @@ void add_offload(const Claim& claim, const Prediction& sound, Collector& all) {
   const double steps = std::max(p.output_tokens, 1.0);
   const double implied = (claim.request_s() - sound.request_s.value) / steps * link;
   if (implied <= 0.02 * weights) return;
-  all.add(
-      "offload", 0.9, sound.request_s.value + steps * 0.02 * weights / link,
-      sound.request_s.value + steps * weights / link,
-      fmt::format("part of the weights lies in host memory, because something else held the "
-                  "device when they were loaded: at {:.0f} GB/s over the link, {:.1f} GB a token "
-                  "fit the claim ({:.0f} % of {:.1f} GB)",
-                  link / 1e9, std::min(implied, weights) / 1e9,
-                  100.0 * std::min(implied / weights, 1.0), weights / 1e9),
-      p.engine.kind == "native"
-          ? "how many layers the program says it put on the device (llama.cpp: -ngl); free memory "
-            "before loading, other processes on the device"
-          : "the device of every layer (hf_device_map); free memory before loading, other "
-            "processes on the device");
+  Hypothesis& offload =
+      all.add("offload", 0.9, sound.request_s.value + steps * 0.02 * weights / link,
+              sound.request_s.value + steps * weights / link,
+              {{"link", gb(link, 0)},
+               {"implied", gb(std::min(implied, weights), 1)},
+               {"percent", fixed(100.0 * std::min(implied / weights, 1.0), 0)},
+               {"gb", gb(weights, 1)}});
+  if (p.engine.kind == "native") offload.check.key += ".native";
 }
 
 // Causes known from published rows and threads, as factors of the expected time.
@@ -147,41 +144,21 @@ void add_factors(const Predictor& predictor, const Claim& claim, const Predictio
   const double factor = claim.request_s() / expected;
   const bool is_eager = p.engine.kind == "eager";
   if (is_eager && p.precision.name != "bnb-int8") {
-    all.add("bnb-int8", 0.3, 3.5 * expected, 4.2 * expected,
-            "bitsandbytes' int8 path is in use: published 30.1 against 7.9 tok/s, 3.8 times slower",
-            "load_in_8bit in the call; the class of a linear layer");
+    all.add("bnb-int8", 0.3, 3.5 * expected, 4.2 * expected);
   }
   const bool is_native = p.engine.kind == "native";
   if (is_native) {
-    all.add("plain-build", 0.5, 2.0 * expected, 10.0 * expected,
-            "the program was built without this processor's vector instructions, or without the "
-            "device's part (CUDA, Metal), and runs plain code",
-            "the features and devices that it prints at start; another build");
+    all.add("plain-build", 0.5, 2.0 * expected, 10.0 * expected);
   } else if (is_quantized(p.precision) && p.precision.name.find("bnb") == std::string::npos) {
-    all.add("no-kernel", 0.8, 5.0 * expected, 20.0 * expected,
-            "the compiled kernel for these weights is missing and they are unpacked in the "
-            "interpreter's framework: 5 to 20 times slower (reports of 7 against 60 tok/s)",
-            "a warning about a missing extension at start; the kernel's name in a profile");
+    all.add("no-kernel", 0.8, 5.0 * expected, 20.0 * expected);
   }
-  all.add(
-      "neighbours", 0.6, 1.4 * expected, 4.0 * expected,
-      fmt::format("another process works on the device: each busy neighbour takes a time slice, "
-                  "so {} of them fit {:.1f} times",
-                  std::max(1, static_cast<int>(std::lround(factor - 1.0))), factor),
-      "the device's process list and its load while this program pauses");
+  all.add("neighbours", 0.6, 1.4 * expected, 4.0 * expected,
+          {{"count", std::to_string(std::max(1, static_cast<int>(std::lround(factor - 1.0))))},
+           {"factor", fixed(factor, 1)}});
   if (p.device.kind == "cpu") {
-    all.add("memory-channels", 0.4, 1.3 * expected, 8.0 * expected,
-            "only some of the memory channels are filled, or the threads of one socket read the "
-            "other's memory: bandwidth falls with the channels that are used",
-            "the channels that have modules (dmidecode -t memory); the nodes of threads and "
-            "memory (numactl)");
+    all.add("memory-channels", 0.4, 1.3 * expected, 8.0 * expected);
   }
-  if (has_own_memory(p.device))
-    all.add(
-        "layer-split", 0.4, 1.3 * expected, 10.0 * expected,
-        "the layers are spread over several devices, one of which works at a time; reports reach "
-        "a factor of 10",
-        "the number of devices the program uses; run on one");
+  if (has_own_memory(p.device)) all.add("layer-split", 0.4, 1.3 * expected, 10.0 * expected);
   const double slower_host = sound.step.host_s > 0.0
                                  ? request_s(p,
                                              [&] {
@@ -191,15 +168,11 @@ void add_factors(const Predictor& predictor, const Claim& claim, const Predictio
                                              }())
                                  : expected;
   if (slower_host > 1.2 * expected) {
-    all.add(
-        "slow-host", 0.4, 1.2 * expected, slower_host,
-        fmt::format("the host is slow: {:.2f} ms per layer are expected of the interpreter, up to "
-                    "three times that on a slow or busy processor",
-                    sound.calibration.constants[kHostPerLayer] * 1e3),
-        "one core at 100 % and the device far below it; the processor's clock");
+    all.add("slow-host", 0.4, 1.2 * expected, slower_host,
+            {{"ms", fixed(sound.calibration.constants[kHostPerLayer] * 1e3, 2)}});
   }
   for (const Anomaly* anomaly : find_anomalies(predictor.anomalies(), subject_of(p), false)) {
-    all.add(anomaly->id, 3.0, 1.3 * expected, 200.0 * expected, anomaly->cause, anomaly->check);
+    all.add(*anomaly, 1.3 * expected, 200.0 * expected);
   }
 }
 
@@ -210,12 +183,11 @@ void add_unknowns(const Claim& claim, const Prediction& sound, Collector& all) {
   const double per_token = sound.tpot_s.value;
   if (!claim.has_tokens) {
     const double tokens = (observed - sound.ttft_s.value) / per_token + 1.0;
-    all.add(
-        "longer-answer", 0.9, 2.0 * sound.request_s.value, sound.ttft_s.value + 2048.0 * per_token,
-        fmt::format("the answer is longer than {:.0f} tokens: about {:.0f} fit the claim at {:.1f} "
-                    "ms each",
-                    claim.placement.output_tokens, std::max(tokens, 1.0), per_token * 1e3),
-        "count the generated tokens and divide");
+    all.add("longer-answer", 0.9, 2.0 * sound.request_s.value,
+            sound.ttft_s.value + 2048.0 * per_token,
+            {{"assumed", fixed(claim.placement.output_tokens, 0)},
+             {"tokens", fixed(std::max(tokens, 1.0), 0)},
+             {"ms", fixed(per_token * 1e3, 1)}});
   }
   const double prompt = (observed - sound.request_s.value) *
                         sound.calibration.constants[kPrefillShare] *
@@ -223,12 +195,9 @@ void add_unknowns(const Claim& claim, const Prediction& sound, Collector& all) {
                         (2.0 * claim.placement.shape.active_weights);
   if (claim.placement.prompt_tokens < 16.0 && prompt > 16.0) {
     all.add("long-prompt", 0.3, 1.2 * sound.request_s.value, sound.request_s.value + 8.0,
-            fmt::format("the prompt was long: about {:.0f} tokens fit the claim", prompt),
-            "count the prompt's tokens, the template and the history included");
+            {{"tokens", fixed(prompt, 0)}});
   }
-  all.add("first-call", 0.5, sound.request_s.value + 1.0, sound.request_s.value + 30.0,
-          "it was the first call: loading of kernels and their compilation take seconds once",
-          "send the same request again and leave the first out");
+  all.add("first-call", 0.5, sound.request_s.value + 1.0, sound.request_s.value + 30.0);
 }
 
 // What makes a number look too good.
@@ -237,26 +206,19 @@ void add_faster(const Claim& claim, const Prediction& sound, Collector& all) {
   const double expected = sound.request_s.value;
   if (p.prompt_tokens > 0.05 * p.output_tokens) {
     const double factor = (p.prompt_tokens + p.output_tokens) / p.output_tokens;
-    all.add(
-        "prompt-counted", 0.9, sound.request_s.low / factor, sound.request_s.high / factor,
-        fmt::format("the prompt's tokens are counted as well, as Qwen3's tables do: {:.1f} times "
-                    "more than the {} tokens per second that are generated",
-                    factor, digits(p.output_tokens * p.batch / claim.request_s() / factor)),
-        "what tokens per second is a share of");
+    all.add("prompt-counted", 0.9, sound.request_s.low / factor, sound.request_s.high / factor,
+            {{"factor", fixed(factor, 1)},
+             {"tok_s", digits(p.output_tokens * p.batch / claim.request_s() / factor)}});
   }
-  all.add("batch-counted", 0.6, expected / 64.0, expected / 1.5,
-          "the figure is of several requests together", "the number of requests at once");
-  all.add("speculation", 0.4, expected / 4.0, expected / 1.3,
-          "drafts are verified several at a time (speculative decoding)", "the engine's settings");
+  all.add("batch-counted", 0.6, expected / 64.0, expected / 1.5);
+  all.add("speculation", 0.4, expected / 4.0, expected / 1.3);
   const auto shortage = find_shortage(claim, sound);
-  all.add("fewer-bits", 0.5, expected / 4.0, shortage ? expected : expected / 1.5,
-          "the weights are stored in fewer bits than said", "memory used; the kernel's name");
+  all.add("fewer-bits", 0.5, expected / 4.0, shortage ? expected : expected / 1.5);
   if (!shortage) return;
   const double devices =
       std::ceil(shortage->needed_bytes * static_cast<double>(p.devices) / shortage->usable_bytes);
   all.add("more-devices", 0.9, expected / devices, sound.request_s.high,
-          fmt::format("more devices worked on it than were said: {:.0f} hold it", devices),
-          "the number of devices the program uses, and --devices");
+          {{"devices", fixed(devices, 0)}});
 }
 
 }  // namespace
@@ -306,9 +268,8 @@ std::vector<Hypothesis> time_hypotheses(const Predictor& predictor, const Claim&
   add_unknowns(claim, sound, all);
   if (seen.request_s.value > 1.5 * sound.request_s.value) {
     all.add("engine", 4.0, seen.request_s.low, seen.request_s.high,
-            fmt::format("this is what {} does with such a model: its own published rows give {}",
-                        claim.placement.engine.name, claim.text_of(seen.request_s.value)),
-            "another engine, or another precision");
+            {{"engine", claim.placement.engine.name},
+             {"expected", claim.text_of(seen.request_s.value)}});
   }
   return std::move(all).ranked();
 }
@@ -320,52 +281,35 @@ std::vector<Hypothesis> memory_hypotheses(const Predictor& predictor, const Clai
   const MemoryTerms& memory = sound.memory;
   const double total =
       memory.weights_bytes + memory.kv_bytes + memory.activations_bytes + memory.overhead_bytes;
-  auto gb = [](double bytes) { return bytes / 1e9; };
   for (const Anomaly* anomaly : find_anomalies(predictor.anomalies(), subject_of(p), true)) {
     const double peak = memory.weights_bytes + 2.0 * p.shape.head_weights;
-    all.add(anomaly->id, 3.0, 0.95 * peak, 1.05 * peak,
-            fmt::format("{}: {:.2f} GB", anomaly->cause, gb(peak)), anomaly->check);
+    Hypothesis& h = all.add(*anomaly, 0.95 * peak, 1.05 * peak);
+    h.statement = {"explain.anomaly_peak", {{"gb", gb(peak, 2)}}, {{"cause", h.statement}}};
   }
   if (!is_quantized(p.precision)) {
     all.add("fp32", 0.6, total + memory.weights_bytes, 1.1 * total + memory.weights_bytes,
-            fmt::format("the weights are loaded as fp32: {:.2f} GB more", gb(memory.weights_bytes)),
-            "the dtype of a weight after loading");
+            {{"gb", gb(memory.weights_bytes, 2)}}, "memory-fp32");
   } else {
     const double bf16 = 2.0 * p.shape.parameters;
-    all.add("not-quantized", 0.6, bf16, 1.1 * bf16,
-            fmt::format("the weights were expanded to 16 bits: {:.2f} GB", gb(bf16)),
-            "the class of a linear layer");
+    all.add("not-quantized", 0.6, bf16, 1.1 * bf16, {{"gb", gb(bf16, 2)}});
   }
-  all.add("driver", 0.7, total + 0.3e9, total + 1.2e9,
-          "the figure is a process's, with the driver's context of 0.5 to 1 GB; the expectation "
-          "counts tensors",
-          "the framework's own peak counter");
+  all.add("driver", 0.7, total + 0.3e9, total + 1.2e9);
   const double card = p.device.memory_bytes() * static_cast<double>(p.devices);
-  all.add(
-      "reserved", 0.8, 0.8 * card, card,
-      fmt::format("the engine reserves its share of the whole device ({:.0f} GB) for its cache, "
-                  "needed or not",
-                  gb(card)),
-      "the memory share in the engine's settings");
+  all.add("reserved", 0.8, 0.8 * card, card, {{"gb", gb(card, 0)}});
   const double per_token = kv_bytes_per_token(p.shape, p.kv_bits);
   if (*claim.memory_bytes > total) {
     all.add("longer-context", 0.5, 1.1 * total,
             total + per_token * static_cast<double>(p.shape.config.max_position_embeddings),
-            fmt::format("more tokens were cached: {:.0f} more fit the claim at {:.0f} kB each",
-                        (*claim.memory_bytes - total) / per_token, per_token / 1e3),
-            "prompt and answer lengths, requests at once");
+            {{"tokens", fixed((*claim.memory_bytes - total) / per_token, 0)},
+             {"kb", fixed(per_token / 1e3, 0)}});
     const double logits = 6.0 * static_cast<double>(p.shape.config.vocab_size) * p.prompt_tokens;
     if (logits > 0.05 * total) {
       all.add("prompt-logits", 0.7, total + 0.6 * logits, total + 1.3 * logits,
-              fmt::format("logits are kept for every prompt token, as older versions do: {:.2f} GB",
-                          gb(logits)),
-              "the engine's version");
+              {{"gb", gb(logits, 2)}});
     }
   } else {
-    all.add("fewer-bits", 0.7, 0.25 * total, 0.7 * total,
-            "the weights are stored in fewer bits than said", "the size of the files");
-    all.add("offload", 0.5, 0.02 * total, 0.95 * total, "part of the weights lies elsewhere",
-            "the device of every layer");
+    all.add("fewer-bits", 0.7, 0.25 * total, 0.7 * total, {}, "memory-fewer-bits");
+    all.add("offload", 0.5, 0.02 * total, 0.95 * total, {}, "memory-offload");
   }
   return std::move(all).ranked();
 }

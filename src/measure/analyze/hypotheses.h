@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "measure/analyze/predict.h"
+#include "measure/report/strings.h"
 
 namespace quench {
 
@@ -44,10 +45,10 @@ struct Shortage {
 std::optional<Shortage> find_shortage(const Claim& claim, const Prediction& sound);
 
 struct Hypothesis {
-  std::string id;         // "offload", "fp32", ...
-  std::string statement;  // with its arithmetic
-  std::string check;      // what to look at
-  double low_s = 0.0;     // the request's time if it is true
+  std::string id;      // "offload", "fp32", ...
+  Sentence statement;  // with its arithmetic
+  Sentence check;      // what to look at
+  double low_s = 0.0;  // the request's time if it is true
   double high_s = 0.0;
   bool fits = false;
   double score = 0.0;  // higher is better: common causes and sharp predictions that hit

@@ -37,57 +37,55 @@ double lost_to_others(const MeasuredPass& pass) {
   return std::max(0.0, 1.0 - pass.cpus / std::max(wanted, 1e-9));
 }
 
-std::string sentence_of(const MeasuredPass& pass, const Part& part, double share) {
-  const PassTime& time = pass.time;
+Sentence sentence_of(const MeasuredPass& pass, const Part& part, double share) {
   const std::string id = part.id;
-  const double ms = 1e3 * part.time_s;
-  const double percent = 100.0 * share;
-  const double pass_s = time.total_s();
-  const double model_percent = 100.0 * time.model_s() / pass_s;
+  const double pass_s = pass.time.total_s();
+  const std::string ms = fixed(1e3 * part.time_s, 2);
+  const std::string percent = fixed(100.0 * share, 0);
+  const std::string model_percent = fixed(100.0 * pass.time.model_s() / pass_s, 0);
   if (id == "weights") {
     const double gb_s = static_cast<double>(pass.limit.read_bytes) / pass_s / 1e9;
-    return fmt::format(
-        "limited by the weights' bandwidth: {:.1f} MB of weights and cache in {:.2f} ms are {:.1f} "
-        "GB/s, {:.0f} % of the {:.1f} GB/s that this machine reads from {}; {:.0f} % of the time "
-        "goes there",
-        static_cast<double>(pass.limit.read_bytes) / 1e6, 1e3 * pass_s, gb_s,
-        100.0 * gb_s / pass.read_gb_s, pass.read_gb_s, pass.read_level, model_percent);
+    return {"explain.limiter.weights",
+            {{"mb", fixed(static_cast<double>(pass.limit.read_bytes) / 1e6, 1)},
+             {"ms", fixed(1e3 * pass_s, 2)},
+             {"gb_s", fixed(gb_s, 1)},
+             {"percent", fixed(100.0 * gb_s / pass.read_gb_s, 0)},
+             {"ceiling", fixed(pass.read_gb_s, 1)},
+             {"level", pass.read_level},
+             {"model_percent", model_percent}}};
   }
   if (id == "compute") {
     const double operations = pass.limit.f32_flop + pass.limit.bf16_flop + pass.limit.int8_op;
-    return fmt::format(
-        "limited by compute: {:.2f} G operations in {:.2f} ms are {:.0f} G/s, {:.0f} % of the "
-        "measured peaks of their types; {:.0f} % of the time goes there",
-        operations / 1e9, 1e3 * pass_s, operations / pass_s / 1e9,
-        100.0 * pass.limit.compute_s / pass_s, model_percent);
+    return {"explain.limiter.compute",
+            {{"operations", fixed(operations / 1e9, 2)},
+             {"ms", fixed(1e3 * pass_s, 2)},
+             {"rate", fixed(operations / pass_s / 1e9, 0)},
+             {"percent", fixed(100.0 * pass.limit.compute_s / pass_s, 0)},
+             {"model_percent", model_percent}}};
   }
   if (id == "kv" || id == "attention") {
-    return fmt::format(
-        "limited by attention over {} cached tokens: {:.2f} ms, {:.0f} % of the time", pass.context,
-        ms, percent);
+    return {"explain.limiter.attention",
+            {{"tokens", std::to_string(pass.context)}, {"ms", ms}, {"percent", percent}}};
   }
   if (id == "layers") {
-    return fmt::format(
-        "limited by the overhead of each layer: {:.2f} ms in small operations, {:.1f} us in each "
-        "of {} layers, {:.0f} % of the time",
-        ms, 1e6 * part.time_s / static_cast<double>(std::max<int64_t>(pass.layers, 1)), pass.layers,
-        percent);
+    const int64_t layers = std::max<int64_t>(pass.layers, 1);
+    return {"explain.limiter.layers",
+            {{"ms", ms},
+             {"us", fixed(1e6 * part.time_s / static_cast<double>(layers), 1)},
+             {"layers", std::to_string(pass.layers)},
+             {"percent", percent}}};
   }
   if (id == "waiting") {
-    return fmt::format(
-        "limited by waiting: {} threads wait {:.2f} ms for the slowest of them, {:.0f} % of the "
-        "time; {}",
-        pass.threads, ms, percent,
-        pass.others_cpus.value_or(0.0) > 0.1
-            ? fmt::format("others keep {:.1f} of {} CPUs busy", *pass.others_cpus, pass.cpus)
-            : std::string("the pieces are too small for so many threads"));
+    Sentence why = {"explain.waiting.pieces"};
+    if (pass.others_cpus.value_or(0.0) > 0.1) {
+      why = {"explain.waiting.others",
+             {{"others", fixed(*pass.others_cpus, 1)}, {"cpus", std::to_string(pass.cpus)}}};
+    }
+    return {"explain.limiter.waiting",
+            {{"threads", std::to_string(pass.threads)}, {"ms", ms}, {"percent", percent}},
+            {{"why", why}}};
   }
-  if (id == "host") {
-    return fmt::format("limited by the host: {:.2f} ms between passes, {:.0f} % of the time", ms,
-                       percent);
-  }
-  return fmt::format("limited by the sampler: {:.2f} ms per pass, {:.0f} % of the time", ms,
-                     percent);
+  return {"explain.limiter." + id, {{"ms", ms}, {"percent", percent}}};
 }
 
 // Causes that are not a part of the pass but lie over all of it.
@@ -95,30 +93,31 @@ std::optional<Limiter> overall(const MeasuredPass& pass) {
   const double run_s = std::max(whole_s(pass), 1e-9);
   Limiter limiter;
   if (pass.available_bytes && pass.planned_bytes > *pass.available_bytes) {
+    auto gb = [](int64_t bytes) { return fixed(static_cast<double>(bytes) / 1e9, 1); };
     limiter = {"overflow",
-               fmt::format("limited by memory overflow: {:.1f} GB are planned, {:.1f} GB were free",
-                           static_cast<double>(pass.planned_bytes) / 1e9,
-                           static_cast<double>(*pass.available_bytes) / 1e9),
+               {"explain.limiter.overflow",
+                {{"planned", gb(pass.planned_bytes)}, {"free", gb(*pass.available_bytes)}}},
                1.0};
   } else if (static_cast<double>(pass.major_faults) > kFaultsPerSecond * run_s) {
     limiter = {"overflow",
-               fmt::format("limited by memory overflow: {} pages had to be read from a disk",
-                           pass.major_faults),
+               {"explain.limiter.faults", {{"pages", std::to_string(pass.major_faults)}}},
                1.0};
   } else if (pass.generic_share > kGenericShare) {
+    const double limit_share = pass.limit.limit_s() / std::max(pass.time.total_s(), 1e-12);
     limiter = {"generic_kernel",
-               fmt::format("limited by a silent fall-back: {:.0f} % of the weights run in the "
-                           "generic kernel {}, which reaches {:.1f} % of the machine's limit",
-                           100.0 * pass.generic_share, pass.generic_kernel,
-                           100.0 * pass.limit.limit_s() / std::max(pass.time.total_s(), 1e-12)),
+               {"explain.limiter.generic",
+                {{"weights_percent", fixed(100.0 * pass.generic_share, 0)},
+                 {"kernel", pass.generic_kernel},
+                 {"percent", fixed(100.0 * limit_share, 1)}}},
                pass.time.weights_s / run_s};
   } else if (lost_to_others(pass) > kNeighbourLoss) {
-    limiter = {
-        "neighbour",
-        fmt::format("limited by a neighbour on the device: others keep {:.1f} of {} CPUs "
-                    "busy, {} threads want theirs, so {:.0f} % of their time is lost",
-                    *pass.others_cpus, pass.cpus, pass.threads, 100.0 * lost_to_others(pass)),
-        lost_to_others(pass)};
+    limiter = {"neighbour",
+               {"explain.limiter.neighbour",
+                {{"others", fixed(*pass.others_cpus, 1)},
+                 {"cpus", std::to_string(pass.cpus)},
+                 {"threads", std::to_string(pass.threads)},
+                 {"percent", fixed(100.0 * lost_to_others(pass), 0)}}},
+               lost_to_others(pass)};
   } else {
     return std::nullopt;
   }
@@ -182,14 +181,15 @@ Limiter find_limiter(const MeasuredPass& pass) {
   return limiter;
 }
 
-std::string time_text(const MeasuredPass& pass) {
-  std::string text;
+std::string time_text(const MeasuredPass& pass, const Strings& strings) {
+  std::vector<std::string> shares;
   for (const Part& part : parts_of(pass)) {
     const double percent = 100.0 * part.time_s / std::max(whole_s(pass), 1e-12);
     if (percent < 0.5) continue;
-    text += fmt::format("{}{:.0f} % {}", text.empty() ? "" : ", ", percent, part.id);
+    shares.push_back(
+        strings(std::string("explain.part.") + part.id, {{"percent", fixed(percent, 0)}}));
   }
-  return text;
+  return strings.join(shares);
 }
 
 Json measured_pass_json(const MeasuredPass& pass, const Limiter& limiter) {
@@ -214,7 +214,7 @@ Json measured_pass_json(const MeasuredPass& pass, const Limiter& limiter) {
           {"others_cpus", or_null(pass.others_cpus)},
           {"limiter", limiter.id},
           {"share_of_time", limiter.share_of_time},
-          {"sentence", limiter.sentence}};
+          {"sentence", Strings::of("en")(limiter.sentence)}};
 }
 
 }  // namespace quench

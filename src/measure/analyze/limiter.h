@@ -40,14 +40,14 @@ struct Limiter {
   // "overflow", "generic_kernel", "neighbour", "weights", "compute", "kv", "attention", "layers",
   // "waiting", "host", "sampler"
   std::string id;
-  std::string sentence;
+  Sentence sentence;
   double share_of_time = 0.0;   // that this takes
   double share_of_limit = 0.0;  // the least time over the measured one, of the whole pass
 };
 Limiter find_limiter(const MeasuredPass& pass);
 
 // "61 % weights, 9 % attention, ...".
-std::string time_text(const MeasuredPass& pass);
+std::string time_text(const MeasuredPass& pass, const Strings& strings);
 Json measured_pass_json(const MeasuredPass& pass, const Limiter& limiter);
 
 }  // namespace quench

@@ -20,6 +20,12 @@ constexpr double kMostBytesShare = 0.75;
 // Measuring the machine's ceilings once more takes so long.
 constexpr double kCeilings_s = 5.0;
 
+Sentence instead(const std::string& changed, const std::string& unchanged) {
+  return {"explain.change.instead", {{"new", changed}, {"old", unchanged}}};
+}
+// Errors are said as they are.
+Sentence error_sentence(const Error& error) { return {"explain.error", {{"text", error.message}}}; }
+
 class LiveRun {
  public:
   explicit LiveRun(LiveOptions options) : options_(std::move(options)) {}
@@ -40,7 +46,7 @@ class LiveRun {
     QUENCH_TRY(report_.ceilings, cached_ceilings(subject_->session().device(), true));
     QUENCH_TRY_VOID(measure_cases());
     if (options_.say) {
-      for (const LiveCase& one : report_.cases) options_.say(one.limiter.sentence);
+      for (const LiveCase& one : report_.cases) options_.say(strings_(one.limiter.sentence));
     }
     QUENCH_TRY_VOID(fewer_bits());
     QUENCH_TRY_VOID(fewer_threads());
@@ -75,7 +81,7 @@ class LiveRun {
     report_.kernels = subject_->kernels();
     const SessionOptions& given = options_.session;
     report_.format = !given.recipe_path.empty() ? given.recipe_path
-                     : given.format.empty()     ? "as stored"
+                     : given.format.empty()     ? kAsStored
                                                 : given.format;
   }
 
@@ -161,7 +167,7 @@ class LiveRun {
 
   Result<void> measure(Experiment experiment, const Arm& unchanged, const Arm& changed) {
     if (is_stopped()) return fail(ErrorCode::kCancelled, "Stopped by Ctrl-C.");
-    const std::string prediction = prediction_text(experiment);
+    const std::string prediction = prediction_text(experiment, strings_);
     if (options_.say) options_.say(prediction);
     // What is left is shared by the experiments to come.
     const double share_s = left_s() / static_cast<double>(std::max<int64_t>(to_come_--, 1));
@@ -178,10 +184,10 @@ class LiveRun {
   }
 
   void finish(Experiment experiment) {
-    if (options_.say) options_.say("  " + outcome_text(experiment));
+    if (options_.say) options_.say("  " + outcome_text(experiment, strings_));
     report_.experiments.push_back(std::move(experiment));
   }
-  void skip(const char* id, const std::string& change, const std::string& why, int64_t count) {
+  void skip(const char* id, const Sentence& change, const Sentence& why, int64_t count) {
     for (const char* test : {"decode", "prefill"}) {
       if (count-- <= 0) return;
       --to_come_;
@@ -190,48 +196,54 @@ class LiveRun {
       experiment.test = test;
       experiment.change = change;
       experiment.note = why;
-      if (options_.say) options_.say(fmt::format("{}, {}: not tried: {}", id, test, why));
+      if (options_.say) options_.say(not_tried_text(experiment, strings_));
       report_.experiments.push_back(std::move(experiment));
     }
   }
 
   // Another subject beside the first; null with `why` where that is impossible here.
-  std::unique_ptr<LiveModel> open_beside(const SessionOptions& options, std::string& why) {
+  std::unique_ptr<LiveModel> open_beside(const SessionOptions& options, Sentence& why) {
     auto planned = plan_model(options, Weights::kRequired);
     if (!planned) {
-      why = planned.error().message;
+      why = error_sentence(planned.error());
       return nullptr;
     }
     const int64_t bytes = (*planned)->plan.total_bytes();
     if (const auto free_bytes = available_memory_bytes(); free_bytes && bytes > *free_bytes / 2) {
-      why = fmt::format("there is no memory for a second model of {:.1f} GB",
-                        static_cast<double>(bytes) / 1e9);
+      why = {"explain.why.no_memory", {{"gb", fixed(static_cast<double>(bytes) / 1e9, 1)}}};
       return nullptr;
     }
     // Loading the first took that long.
     if (subject_->session().load_s() > left_s() / 2.0) {
-      why = "loading a second model would take the time that is left";
+      why = {"explain.why.no_time"};
       return nullptr;
     }
     show("loading a second model", 0, 1);
     auto subject = LiveModel::open(options, limits_, options_.seed,
                                    [&](int64_t, int64_t) { return !is_stopped(); });
     if (!subject) {
-      why = subject.error().message;
+      why = error_sentence(subject.error());
       return nullptr;
     }
     return std::move(*subject);
   }
 
-  std::string describe_change(bool is_prefill, const PassLimit& before, const PassLimit& after) {
+  Sentence describe_change(bool is_prefill, const PassLimit& before, const PassLimit& after) {
     const PassTime& time = pass(is_prefill).time;
-    return fmt::format(
-        "{:.1f} MB and {:.3f} ms of arithmetic become {:.1f} MB and {:.3f} ms, the larger time "
-        "{:.2f} "
-        "of what it was; the model's part is {:.0f} % of the time",
-        static_cast<double>(before.read_bytes) / 1e6, 1e3 * before.compute_s,
-        static_cast<double>(after.read_bytes) / 1e6, 1e3 * after.compute_s,
-        after.limit_s() / before.limit_s(), 100.0 * time.model_s() / time.total_s());
+    auto mb = [](int64_t bytes) { return fixed(static_cast<double>(bytes) / 1e6, 1); };
+    return {"explain.because.limits",
+            {{"mb", mb(before.read_bytes)},
+             {"ms", fixed(1e3 * before.compute_s, 3)},
+             {"new_mb", mb(after.read_bytes)},
+             {"new_ms", fixed(1e3 * after.compute_s, 3)},
+             {"factor", fixed(after.limit_s() / before.limit_s(), 2)},
+             {"percent", fixed(100.0 * time.model_s() / time.total_s(), 0)}}};
+  }
+
+  Sentence instead_of_stored(const std::string& format) const {
+    Sentence change = instead(format, report_.format);
+    if (report_.format == kAsStored) change.parts = {{"old", {"explain.live.as_stored"}}};
+    return change;
   }
 
   Result<void> fewer_bits() {
@@ -250,14 +262,14 @@ class LiveRun {
       best = format;
       best_distance = distance;
     }
-    std::string why = "no format has about half the bytes";
+    Sentence why = {"explain.why.no_format"};
     std::unique_ptr<LiveModel> other;
     if (!best.empty()) {
       options.format = best;
       other = open_beside(options, why);
     }
     if (other == nullptr) {
-      skip("half_bits", best, why, 2);
+      skip("half_bits", best.empty() ? Sentence() : instead_of_stored(best), why, 2);
       return {};
     }
     warm_up(*other, limits_, options_.lengths.batch, options_.run_s);
@@ -272,7 +284,7 @@ class LiveRun {
       Experiment experiment;
       experiment.id = "half_bits";
       experiment.test = is_prefill ? "prefill" : "decode";
-      experiment.change = best + " instead of " + report_.format;
+      experiment.change = instead_of_stored(best);
       experiment.predicted = forecast_change(pass(is_prefill).time, change);
       experiment.predicted.because = describe_change(is_prefill, old_limit, limit);
       QUENCH_TRY_VOID(
@@ -292,11 +304,11 @@ class LiveRun {
     SessionOptions options = options_.session;
     const int fewer = report_.threads / 2;
     options.device_options.num_threads = fewer;
-    const std::string what = fmt::format("{} instead of {}", fewer, report_.threads);
-    std::string why = "the run has one thread only";
+    const Sentence what = instead(std::to_string(fewer), std::to_string(report_.threads));
+    Sentence why = {"explain.why.one_thread"};
     std::unique_ptr<LiveModel> other;
     if (fewer > 0 && left_s() < kCeilings_s) {
-      why = "no time is left to measure the machine with fewer threads";
+      why = {"explain.why.no_time_threads"};
     } else if (fewer > 0) {
       other = open_beside(options, why);
     }
@@ -321,10 +333,13 @@ class LiveRun {
       experiment.test = is_prefill ? "prefill" : "decode";
       experiment.change = what;
       experiment.predicted = forecast_change(pass(is_prefill).time, change);
-      experiment.predicted.because = fmt::format(
-          "reading {:.1f} instead of {:.1f} GB/s: the least time is {:.2f} of what it was",
-          ceilings.for_working_set(limit.read_bytes).read_gb_s.best,
-          report_.ceilings.for_working_set(limit.read_bytes).read_gb_s.best, change.model_factor);
+      auto gb_s = [&](const Ceilings& machine) {
+        return fixed(machine.for_working_set(limit.read_bytes).read_gb_s.best, 1);
+      };
+      experiment.predicted.because = {"explain.because.threads",
+                                      {{"gb_s", gb_s(ceilings)},
+                                       {"old_gb_s", gb_s(report_.ceilings)},
+                                       {"factor", fixed(change.model_factor, 2)}}};
       QUENCH_TRY_VOID(
           measure(experiment, subject_->arm(row(is_prefill)), other->arm(row(is_prefill))));
     }
@@ -346,7 +361,7 @@ class LiveRun {
     Experiment experiment;
     experiment.id = "double_batch";
     experiment.test = "decode";
-    experiment.change = fmt::format("{} instead of {}", doubled.batch, rows_.decode.batch);
+    experiment.change = instead(std::to_string(doubled.batch), std::to_string(rows_.decode.batch));
     experiment.predicted = forecast_change(pass(false).time, change);
     experiment.predicted.because = describe_change(false, old_limit, limit);
     return measure(experiment, subject_->arm(rows_.decode), subject_->arm(doubled));
@@ -357,13 +372,14 @@ class LiveRun {
     const Device& device = subject_->session().device();
     auto reading = Neighbour::create(report_.threads, device.probes());
     if (!reading) {
-      skip("neighbour", "", reading.error().message, 1);
+      skip("neighbour", {}, error_sentence(reading.error()), 1);
       return {};
     }
     Experiment experiment;
     experiment.id = "neighbour";
     experiment.test = "decode";
-    experiment.change = fmt::format("{} processes that read memory", reading->readers());
+    experiment.change = {"explain.change.readers",
+                         {{"readers", std::to_string(reading->readers())}}};
     experiment.predicted = forecast_neighbour(report_.threads, reading->readers(),
                                               decode.others_cpus.value_or(0.0), decode.cpus);
     MachineReader reader;
@@ -383,6 +399,7 @@ class LiveRun {
   }
 
   LiveOptions options_;
+  const Strings& strings_ = Strings::of(options_.lang);
   LiveLimits limits_;
   std::unique_ptr<LiveModel> subject_;
   LiveRows rows_;

@@ -2,8 +2,8 @@
 
 namespace quench {
 
-std::string conclude(const std::string& test, const std::string& limiter,
-                     const std::vector<Experiment>& experiments) {
+Sentence conclude(const std::string& test, const std::string& limiter,
+                  const std::vector<Experiment>& experiments) {
   int64_t held = 0;
   int64_t open = 0;
   std::string refuted;
@@ -13,16 +13,23 @@ std::string conclude(const std::string& test, const std::string& limiter,
     open += one.outcome == Outcome::kCannotTell ? 1 : 0;
     if (one.outcome == Outcome::kRefuted) refuted += (refuted.empty() ? "" : ", ") + one.id;
   }
-  if (!refuted.empty()) {
-    return fmt::format("refuted by {}: something else is at work too", refuted);
-  }
-  if (held == 0) return "not proven: no experiment could tell";
+  if (!refuted.empty()) return {"explain.conclusion.refuted", {{"experiments", refuted}}};
+  if (held == 0) return {"explain.conclusion.open"};
   const bool is_external = limiter == "neighbour" || limiter == "overflow";
-  return fmt::format("{}: {} predictions held{}",
-                     is_external ? "observed, not removed; how the rest of the time divides is "
-                                   "borne out"
-                                 : "borne out",
-                     held, open > 0 ? fmt::format(", {} could not tell", open) : std::string());
+  Sentence conclusion = {
+      is_external ? "explain.conclusion.observed" : "explain.conclusion.borne_out",
+      {{"held", std::to_string(held)}}};
+  if (open > 0) {
+    conclusion.key += "_open";
+    conclusion.values["open"] = std::to_string(open);
+  }
+  return conclusion;
+}
+
+std::string not_tried_text(const Experiment& experiment, const Strings& strings) {
+  return strings("explain.live.not_tried", {{"id", experiment.id},
+                                            {"test", test_text(experiment, strings)},
+                                            {"why", strings(experiment.note)}});
 }
 
 Json live_json(const LiveReport& report) {
@@ -30,7 +37,7 @@ Json live_json(const LiveReport& report) {
   for (const LiveCase& one : report.cases) {
     Json json = measured_pass_json(one.pass, one.limiter);
     json["all_tok_s"] = one.tok_s;
-    json["conclusion"] = one.conclusion;
+    json["conclusion"] = Strings::of("en")(one.conclusion);
     cases.push_back(std::move(json));
   }
   Json experiments = Json::array();
@@ -51,37 +58,50 @@ Json live_json(const LiveReport& report) {
           {"experiments", std::move(experiments)}};
 }
 
-std::string live_text(const LiveReport& report) {
+std::string live_text(const LiveReport& report, const Strings& strings) {
   std::string text =
-      fmt::format("{}, {}, {} layers, {} {}, {} threads\n\n", report.model, report.format,
-                  report.layers, report.device, report.isa, report.threads);
+      strings("explain.live.title",
+              {{"model", report.model},
+               {"format",
+                report.format == kAsStored ? strings("explain.live.as_stored") : report.format},
+               {"layers", std::to_string(report.layers)},
+               {"device", report.device},
+               {"isa", report.isa},
+               {"threads", std::to_string(report.threads)}}) +
+      "\n\n";
   for (const LiveCase& one : report.cases) {
     const MeasuredPass& pass = one.pass;
-    text += fmt::format(
-        "{}: {:.2f} ms for {} token{}, {:.1f} tok/s, {:.0f} % of the limit of {:.1f} tok/s\n"
-        "  {}\n  time: {}\n",
-        pass.is_prefill ? "prefill" : "decode", 1e3 * pass.time.total_s(), pass.tokens,
-        pass.tokens == 1 ? "" : "s", static_cast<double>(pass.tokens) / pass.time.total_s(),
-        100.0 * one.limiter.share_of_limit, static_cast<double>(pass.tokens) / pass.limit.limit_s(),
-        one.limiter.sentence, time_text(pass));
-    if (!one.conclusion.empty()) text += "  " + one.conclusion + "\n";
+    const auto tokens = static_cast<double>(pass.tokens);
+    text += strings(
+        pass.tokens == 1 ? "explain.live.case_one" : "explain.live.case",
+        {{"test", strings(pass.is_prefill ? "explain.test.prefill" : "explain.test.decode")},
+         {"ms", fixed(1e3 * pass.time.total_s(), 2)},
+         {"tokens", std::to_string(pass.tokens)},
+         {"tok_s", fixed(tokens / pass.time.total_s(), 1)},
+         {"percent", fixed(100.0 * one.limiter.share_of_limit, 0)},
+         {"limit", fixed(tokens / pass.limit.limit_s(), 1)}});
+    text += fmt::format("\n  {}\n  {}\n", strings(one.limiter.sentence),
+                        strings("explain.live.time", {{"parts", time_text(pass, strings)}}));
+    if (!one.conclusion.key.empty()) text += "  " + strings(one.conclusion) + "\n";
   }
-  text += "\nexperiments, in turns with the unchanged run:\n";
+  text += "\n" + strings("explain.live.experiments") + "\n";
   int64_t number = 0;
   for (const Experiment& one : report.experiments) {
-    const bool was_tried = !one.predicted.because.empty();
-    if (was_tried) {
-      text += fmt::format("{}. {}\n   because {}\n   {}\n", ++number, prediction_text(one),
-                          one.predicted.because, outcome_text(one));
+    const Sentence& because = one.predicted.because;
+    if (because.key.empty()) {
+      text += fmt::format("{}. {}\n", ++number, not_tried_text(one, strings));
     } else {
-      text += fmt::format("{}. {}, {}: not tried: {}\n", ++number, one.id, one.test, one.note);
+      text += fmt::format("{}. {}\n   {}\n   {}\n", ++number, prediction_text(one, strings),
+                          strings("explain.live.because", {{"why", strings(because)}}),
+                          outcome_text(one, strings));
     }
     if (one.observed_others_cpus) {
-      text += fmt::format("   observed meanwhile: {:.1f} CPUs busy with others\n",
-                          *one.observed_others_cpus);
+      text += "   " +
+              strings("explain.live.others", {{"cpus", fixed(*one.observed_others_cpus, 1)}}) +
+              "\n";
     }
   }
-  return text + fmt::format("\nmeasured in {:.0f} s\n", report.measure_s);
+  return text + "\n" + strings("explain.live.seconds", {{"s", fixed(report.measure_s, 0)}}) + "\n";
 }
 
 }  // namespace quench

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include "english_in.h"
 #include "measure/analyze/neighbour.h"
 #include "own_cache.h"
 #include "test_paths.h"
@@ -108,17 +109,17 @@ TEST(Experiments, Verdicts) {
   const Experiment noisy =
       try_out(forecast, {100.0}, {60.0, 90.0, 300.0, 140.0, 170.0, 95.0, 250.0, 80.0});
   EXPECT_EQ(noisy.outcome, Outcome::kCannotTell);
-  EXPECT_NE(noisy.note.find("spread"), std::string::npos);
+  EXPECT_EQ(noisy.note.key, "explain.note.spread");
   // Off the prediction, with an interval that reaches into it.
   const Experiment edge =
       try_out(forecast, {100.0}, {130.0, 131.0, 132.0, 133.0, 151.0, 152.0, 132.0, 153.0});
   EXPECT_EQ(edge.outcome, Outcome::kCannotTell);
-  EXPECT_NE(edge.note.find("edge"), std::string::npos);
+  EXPECT_EQ(edge.note.key, "explain.note.edge");
   // A prediction that nothing could refute proves nothing.
   forecast.low = 0.9;
   const Experiment vague = try_out(forecast, flat, {170.0, 172.0, 168.0});
   EXPECT_EQ(vague.outcome, Outcome::kCannotTell);
-  EXPECT_NE(outcome_text(vague).find("otherwise"), std::string::npos);
+  EXPECT_NE(outcome_text(vague, Strings::of("en")).find("otherwise"), std::string::npos);
 }
 
 TEST(Experiments, ManyAtOnceNeedMoreThanOneAlone) {
@@ -141,11 +142,11 @@ TEST(Experiments, ManyAtOnceNeedMoreThanOneAlone) {
   for (const Experiment& one : six) {
     EXPECT_EQ(one.outcome, Outcome::kCannotTell);
     EXPECT_NEAR(*one.p_together, 6.0 * 2.0 / 64.0, 1e-12);
-    EXPECT_NE(one.note.find("held alone"), std::string::npos);
+    EXPECT_NE(Strings::of("en")(one.note).find("held alone"), std::string::npos);
   }
   // Eight are enough, and what was not tried does not count.
   std::vector<Experiment> enough(6, tried(8, 170.0));
-  enough.emplace_back().note = "no memory";
+  enough.emplace_back().note = {"explain.why.one_thread"};
   judge_together(enough);
   EXPECT_EQ(enough[5].outcome, Outcome::kHeld);
   EXPECT_FALSE(enough[6].p_together);
@@ -167,7 +168,7 @@ TEST(Experiments, TurnsAreAbbaAndEndAtTheDeadline) {
   ASSERT_TRUE(measure_in_turns(turns, a.arm(), b.arm(), experiment));
   EXPECT_EQ(order, "abba");
   EXPECT_EQ(experiment.outcome, Outcome::kCannotTell);
-  EXPECT_NE(experiment.note.find("2 pairs"), std::string::npos);
+  EXPECT_EQ(experiment.note.values.at("pairs"), "2");
   EXPECT_EQ(experiment.ratio, 2.0);
   const Arm broken = []() -> Result<double> { return fail(ErrorCode::kIo, "No."); };
   time_s = 0.0;
@@ -195,8 +196,8 @@ TEST(Limiter, NamesEachCauseWithItsArithmetic) {
   EXPECT_EQ(limiter.id, "weights");
   EXPECT_NEAR(limiter.share_of_limit, 0.4, 1e-9);
   // 40 MB in 10 ms.
-  EXPECT_NE(limiter.sentence.find("4.0 GB/s, 40 % of the 10.0 GB/s"), std::string::npos)
-      << limiter.sentence;
+  const std::string sentence = Strings::of("en")(limiter.sentence);
+  EXPECT_NE(sentence.find("4.0 GB/s, 40 % of the 10.0 GB/s"), std::string::npos) << sentence;
   pass.limit.compute_s = 0.006;
   EXPECT_EQ(find_limiter(pass).id, "compute");
   pass = decode_pass();
@@ -206,7 +207,7 @@ TEST(Limiter, NamesEachCauseWithItsArithmetic) {
   pass.time.layers_s = 0.02;
   limiter = find_limiter(pass);
   EXPECT_EQ(limiter.id, "layers");
-  EXPECT_NE(limiter.sentence.find("5000.0 us in each of 4 layers"), std::string::npos);
+  EXPECT_EQ(limiter.sentence.values.at("us"), "5000.0");
   pass = decode_pass();
   pass.time.waiting_s = 0.02;
   EXPECT_EQ(find_limiter(pass).id, "waiting");
@@ -276,13 +277,13 @@ TEST(ExplainHere, MeasuresAndTriesEveryExperiment) {
     EXPECT_EQ(one.limiter.id, "generic_kernel");
     EXPECT_GT(one.pass.time.weights_s, 0.0);
     EXPECT_GT(one.pass.time.layers_s, 0.0);
-    EXPECT_FALSE(one.conclusion.empty());
+    EXPECT_FALSE(one.conclusion.key.empty());
   }
   EXPECT_GT(report->cases[1].pass.time.sampler_s, 0.0);
   ASSERT_EQ(report->experiments.size(), 6u);
   for (const Experiment& one : report->experiments) {
     EXPECT_LE(one.predicted.low, one.predicted.high) << one.id;
-    EXPECT_FALSE(one.predicted.because.empty()) << one.id << ": " << one.note;
+    EXPECT_FALSE(one.predicted.because.key.empty()) << one.id << ": " << one.note.key;
     EXPECT_EQ(one.unchanged_tok_s.size(), one.changed_tok_s.size());
   }
   // A prediction is said before its outcome.
@@ -292,22 +293,25 @@ TEST(ExplainHere, MeasuresAndTriesEveryExperiment) {
   const Json json = live_json(*report);
   EXPECT_EQ(json["schema"], "quench.explain/1");
   EXPECT_EQ(json["experiments"].size(), 6u);
-  EXPECT_NE(live_text(*report).find("silent fall-back"), std::string::npos);
+  EXPECT_NE(live_text(*report, Strings::of("en")).find("silent fall-back"), std::string::npos);
+  EXPECT_TRUE(english_in(live_text(*report, Strings::of("zh"))).empty())
+      << english_in(live_text(*report, Strings::of("zh")));
 }
 
 TEST(ExplainHere, ConcludesFromTheExperimentsOfTheCase) {
   std::vector<Experiment> experiments(3);
   for (Experiment& one : experiments) one.test = "decode";
-  EXPECT_NE(conclude("decode", "weights", experiments).find("not proven"), std::string::npos);
+  auto concluded = [&](const char* test, const char* limiter) {
+    return Strings::of("en")(conclude(test, limiter, experiments));
+  };
+  EXPECT_NE(concluded("decode", "weights").find("not proven"), std::string::npos);
   experiments[0].outcome = Outcome::kHeld;
-  EXPECT_NE(conclude("decode", "weights", experiments).find("1 predictions held, 2"),
-            std::string::npos);
-  EXPECT_NE(conclude("decode", "neighbour", experiments).find("not removed"), std::string::npos);
+  EXPECT_NE(concluded("decode", "weights").find("1 predictions held, 2"), std::string::npos);
+  EXPECT_NE(concluded("decode", "neighbour").find("not removed"), std::string::npos);
   experiments[1].outcome = Outcome::kRefuted;
   experiments[1].id = "fewer_threads";
-  EXPECT_NE(conclude("decode", "weights", experiments).find("refuted by fewer_threads"),
-            std::string::npos);
-  EXPECT_NE(conclude("prefill", "compute", experiments).find("not proven"), std::string::npos);
+  EXPECT_NE(concluded("decode", "weights").find("refuted by fewer_threads"), std::string::npos);
+  EXPECT_NE(concluded("prefill", "compute").find("not proven"), std::string::npos);
 }
 
 }  // namespace

@@ -80,8 +80,6 @@ Anomaly parse_anomaly(const Json& json) {
   anomaly.max_prompt_tokens = find<int64_t>(match, "max_prompt_tokens");
   anomaly.moe = find<bool>(match, "moe");
   anomaly.tied = find<bool>(match, "tied");
-  anomaly.cause = json.at("cause");
-  anomaly.check = json.at("check");
   return anomaly;
 }
 

@@ -43,8 +43,6 @@ struct Anomaly {
   std::string engine, precision, model;
   std::optional<int64_t> devices, max_prompt_tokens;
   std::optional<bool> moe, tied;
-  std::string cause;
-  std::string check;
 };
 
 // What a row or a claim is about, with the names of Engines and shapes.

@@ -86,14 +86,14 @@ class TogetherRun {
                   static_cast<double>(bytes) / 1e9, static_cast<double>(*available) / 1e9);
     }
     if (topology().core_cpus.size() < 2) {
-      report_.isolation = "not tried: there is one core only";
+      report_.isolation = {"explain.together.one_core"};
       return 0;
     }
     // Those that run alone stay in memory, for the turns.
     if (available && 2 * bytes > *available) {
-      report_.isolation = fmt::format(
-          "not tried: that takes {:.1f} GB for a second copy of both, {:.1f} GB are free",
-          2.0 * static_cast<double>(bytes) / 1e9, static_cast<double>(*available) / 1e9);
+      report_.isolation = {"explain.together.no_memory",
+                           {{"gb", fixed(2.0 * static_cast<double>(bytes) / 1e9, 1)},
+                            {"free", fixed(static_cast<double>(*available) / 1e9, 1)}}};
       return 0;
     }
     return static_cast<int>(topology().core_cpus.size() / 2);
@@ -157,19 +157,19 @@ class TogetherRun {
           const Ceilings& ceilings = profile_of(model, false).ceilings;
           Experiment experiment;
           experiment.id = is_isolated ? "isolated" : "together";
-          experiment.test =
-              fmt::format("{} of {}", is_prefill ? "prefill" : "decode", label(model));
-          experiment.change =
-              is_isolated ? fmt::format("beside {}, each with {} thread(s) on cores of its own",
-                                        label(1 - model), half_threads_)
-                          : fmt::format("beside {}", label(1 - model));
+          experiment.test = is_prefill ? "prefill" : "decode";
+          experiment.subject = label(model);
+          experiment.change = {
+              is_isolated ? "explain.change.beside_apart" : "explain.change.beside",
+              {{"other", label(1 - model)}}};
+          if (is_isolated) experiment.change.values["threads"] = std::to_string(half_threads_);
           const ModelProfile& half = profile_of(model, true);
           experiment.predicted =
               is_isolated
                   ? forecast_isolated(mine, is_prefill ? half.prefill_limit : half.decode_limit,
                                       other, half_threads_, ceilings)
                   : forecast_together(mine, other, report_.cpus, report_.others_cpus, ceilings);
-          say(prediction_text(experiment));
+          say(prediction_text(experiment, strings_));
           report_.experiments.push_back(std::move(experiment));
         }
       }
@@ -247,12 +247,12 @@ class TogetherRun {
   void conclude_all() {
     for (Experiment& one : report_.experiments) {
       const bool is_isolated = one.id == "isolated";
-      const size_t model = one.test.find(label(0)) != std::string::npos ? 0 : 1;
-      const Samples& samples = samples_[model][one.test.starts_with("prefill") ? 1 : 0];
+      const size_t model = one.subject == label(0) ? 0 : 1;
+      const Samples& samples = samples_[model][one.test == "prefill" ? 1 : 0];
       one.unchanged_tok_s = samples.alone;
       one.changed_tok_s = is_isolated ? samples.isolated : samples.together;
       judge(one);
-      say(prediction_text(one) + "\n  " + outcome_text(one));
+      say(prediction_text(one, strings_) + "\n  " + outcome_text(one, strings_));
     }
     for (const size_t model : {0, 1}) {
       TogetherModel& result = report_.models[model];
@@ -264,35 +264,39 @@ class TogetherRun {
     if (has_halves()) report_.isolation = isolation();
   }
 
-  std::string why(size_t model) const {
+  Sentence why(size_t model) const {
     const TogetherModel& result = report_.models[model];
-    const Experiment& decode = report_.experiments[2 * model];
     const double kept = result.together.decode_tok_s / result.alone.decode_tok_s;
-    return fmt::format(
-        "keeps {:.0f} % of its decode speed, and its first token comes {:.2f} times as late: {}",
-        100.0 * kept, result.together.ttft_s / result.alone.ttft_s, decode.predicted.because);
+    return {"explain.together.why",
+            {{"percent", fixed(100.0 * kept, 0)},
+             {"factor", fixed(result.together.ttft_s / result.alone.ttft_s, 2)}},
+            {{"why", report_.experiments[2 * model].predicted.because}}};
   }
 
-  std::string isolation() const {
-    std::string text = fmt::format("with {} thread(s) each, on cores of their own:", half_threads_);
-    for (const size_t model : {0, 1}) {
-      const Samples& decode = samples_[model][0];
-      const Samples& prefill = samples_[model][1];
-      auto gain = [](const Samples& samples) {
-        std::vector<double> ratios;
-        for (size_t i = 0; i < samples.together.size(); ++i)
-          ratios.push_back(samples.isolated[i] / samples.together[i]);
-        const MedianInterval interval = median_interval(ratios);
-        return fmt::format("{:.2f} ({:.2f} to {:.2f})", median(ratios), interval.low,
-                           interval.high);
-      };
-      text += fmt::format("{} {} decodes at {} times the speed of sharing them all, prefills at {}",
-                          model == 0 ? "" : ";", label(model), gain(decode), gain(prefill));
-    }
-    return text;
+  Sentence isolation() const {
+    auto gain = [](const Samples& samples) {
+      std::vector<double> ratios;
+      for (size_t i = 0; i < samples.together.size(); ++i)
+        ratios.push_back(samples.isolated[i] / samples.together[i]);
+      const MedianInterval interval = median_interval(ratios);
+      return Sentence{"explain.together.interval",
+                      {{"ratio", fixed(median(ratios), 2)},
+                       {"low", fixed(interval.low, 2)},
+                       {"high", fixed(interval.high, 2)}}};
+    };
+    auto gains = [&](size_t model) {
+      return Sentence{
+          "explain.together.gain",
+          {{"model", label(model)}},
+          {{"decode", gain(samples_[model][0])}, {"prefill", gain(samples_[model][1])}}};
+    };
+    return {"explain.together.apart",
+            {{"threads", std::to_string(half_threads_)}},
+            {{"first", gains(0)}, {"second", gains(1)}}};
   }
 
   const TogetherOptions& options_;
+  const Strings& strings_ = Strings::of(options_.lang);
   std::vector<ModelProcess> processes_;
   std::vector<ModelProfile> profiles_;
   int half_threads_ = 0;
@@ -331,18 +335,24 @@ Forecast forecast_together(const Tenant& tenant, const Tenant& other, int cpus, 
   prediction.high = std::min(1.15 * share, share < kNoLoss ? kNoLoss : 1.05);
   // A team waits for whichever member is off its processor, at worst until all are on by chance.
   prediction.low = 0.8 * std::pow(cpu_share, std::min(tenant.threads, 8)) * memory_share / slowed;
-  prediction.because = fmt::format(
-      "{} and {} threads{} share {} CPUs, which leaves {:.2f} of the time; then both read {:.1f} "
-      "GB/s of the {:.1f} that {} gives for {:.1f} MB{}",
-      tenant.threads, other.threads,
-      others_cpus > 0.05 ? fmt::format(" and {:.1f} CPUs' worth of others", others_cpus)
-                         : std::string(),
-      cpus, cpu_share, wanted_gb_s, supply_gb_s, ceilings.for_working_set(both_bytes).level,
-      static_cast<double>(both_bytes) / 1e6,
-      cache > 1.05 ? fmt::format("; alone its {:.1f} MB come from {} at {:.1f} GB/s",
-                                 static_cast<double>(tenant.limit.read_bytes) / 1e6, alone.level,
-                                 alone.read_gb_s.best)
-                   : std::string());
+  const bool has_others = others_cpus > 0.05;
+  prediction.because = {has_others ? "explain.together.because_others" : "explain.together.because",
+                        {{"threads", std::to_string(tenant.threads)},
+                         {"other_threads", std::to_string(other.threads)},
+                         {"cpus", std::to_string(cpus)},
+                         {"share", fixed(cpu_share, 2)},
+                         {"wanted", fixed(wanted_gb_s, 1)},
+                         {"supply", fixed(supply_gb_s, 1)},
+                         {"level", ceilings.for_working_set(both_bytes).level},
+                         {"mb", fixed(static_cast<double>(both_bytes) / 1e6, 1)}}};
+  if (has_others) prediction.because.values["others"] = fixed(others_cpus, 1);
+  if (cache > 1.05) {
+    prediction.because = {"explain.together.because_cache",
+                          {{"mb", fixed(static_cast<double>(tenant.limit.read_bytes) / 1e6, 1)},
+                           {"level", alone.level},
+                           {"gb_s", fixed(alone.read_gb_s.best, 1)}},
+                          {{"rest", prediction.because}}};
+  }
   return prediction;
 }
 
@@ -360,10 +370,12 @@ Forecast forecast_isolated(const Tenant& tenant, const PassLimit& half_limit, co
   const double wanted_gb_s = std::max(share, 0.5) * (tenant.read_gb_s() + other.read_gb_s());
   const double memory_share = std::min(1.0, supply_gb_s / std::max(wanted_gb_s, 1e-9));
   prediction.low *= memory_share;
-  prediction.because = fmt::format(
-      "{} instead of {} threads: the least time is {:.2f} times as long; both then read at most "
-      "{:.1f} GB/s of {:.1f}",
-      half_threads, tenant.threads, change.model_factor, wanted_gb_s, supply_gb_s);
+  prediction.because = {"explain.together.because_apart",
+                        {{"threads", std::to_string(half_threads)},
+                         {"all", std::to_string(tenant.threads)},
+                         {"factor", fixed(change.model_factor, 2)},
+                         {"wanted", fixed(wanted_gb_s, 1)},
+                         {"supply", fixed(supply_gb_s, 1)}}};
   return prediction;
 }
 
@@ -387,7 +399,7 @@ Json together_json(const TogetherReport& report) {
                       {"isolated", model.isolated ? speeds(*model.isolated) : Json()},
                       {"decode_kept", model.together.decode_tok_s / model.alone.decode_tok_s},
                       {"ttft_factor", model.together.ttft_s / model.alone.ttft_s},
-                      {"why", model.why}});
+                      {"why", Strings::of("en")(model.why)}});
   }
   Json experiments = Json::array();
   for (const Experiment& one : report.experiments) experiments.push_back(experiment_json(one));
@@ -399,19 +411,23 @@ Json together_json(const TogetherReport& report) {
             {"others_cpus", report.others_cpus},
             {"prompt_tokens", report.prompt_tokens},
             {"depth", report.depth},
-            {"isolation", report.isolation},
+            {"isolation", Strings::of("en")(report.isolation)},
             {"measure_s", report.measure_s}}},
           {"experiments", std::move(experiments)}};
 }
 
-std::string together_text(const TogetherReport& report) {
+std::string together_text(const TogetherReport& report, const Strings& strings) {
   Table table;
-  table.columns = {{"model", "model", Align::kLeft}, {"run", "", Align::kLeft},
-                   {"decode_tok_s", "decode tok/s"}, {"decode_kept", "of alone %"},
-                   {"ttft_s", "first token ms"},     {"ttft_factor", "times as late"}};
+  table.columns = {{"model", strings("explain.together.model"), Align::kLeft},
+                   {"run", "", Align::kLeft},
+                   {"decode_tok_s", strings("explain.together.decode")},
+                   {"decode_kept", strings("explain.together.of_alone")},
+                   {"ttft_s", strings("explain.together.ttft")},
+                   {"ttft_factor", strings("explain.together.late")}};
   for (const TogetherModel& model : report.models) {
     auto add = [&](const char* run, const TogetherSpeeds& speeds) {
-      table.rows.push_back({text_cell(model.facts.name + " " + model.facts.format), text_cell(run),
+      table.rows.push_back({text_cell(model.facts.name + " " + model.facts.format),
+                            text_cell(strings(std::string("explain.together.run.") + run)),
                             number_cell(speeds.decode_tok_s, 1),
                             number_cell(speeds.decode_tok_s / model.alone.decode_tok_s, 0, 100.0),
                             number_cell(speeds.ttft_s, 1, 1e3),
@@ -419,20 +435,24 @@ std::string together_text(const TogetherReport& report) {
     };
     add("alone", model.alone);
     add("together", model.together);
-    if (model.isolated) add("together, cores of its own", *model.isolated);
+    if (model.isolated) add("isolated", *model.isolated);
   }
-  std::string text = fmt::format(
-      "Two models on {} CPUs, each in a process of its own; the other one decodes.\n"
-      "Prompts of {} tokens, decode behind {}; others kept {:.1f} CPUs busy before.\n\n",
-      report.cpus, report.prompt_tokens, report.depth, report.others_cpus);
-  text += table.text() + "\n";
+  std::string text =
+      strings("explain.together.title", {{"cpus", std::to_string(report.cpus)}}) + "\n" +
+      strings("explain.together.setting", {{"prompt", std::to_string(report.prompt_tokens)},
+                                           {"depth", std::to_string(report.depth)},
+                                           {"others", fixed(report.others_cpus, 1)}}) +
+      "\n\n" + table.text() + "\n";
   for (const TogetherModel& model : report.models)
-    text += fmt::format("{} {}\n", model.facts.name, model.why);
-  text += fmt::format("isolation: {}\n\npredicted before, measured in turns:\n", report.isolation);
+    text += fmt::format("{} {}\n", model.facts.name, strings(model.why));
+  text += strings("explain.together.isolation", {{"what", strings(report.isolation)}}) + "\n\n" +
+          strings("explain.together.predicted") + "\n";
   int64_t number = 0;
-  for (const Experiment& one : report.experiments)
-    text += fmt::format("{}. {}\n   {}\n", ++number, prediction_text(one), outcome_text(one));
-  return text + fmt::format("\nmeasured in {:.0f} s\n", report.measure_s);
+  for (const Experiment& one : report.experiments) {
+    text += fmt::format("{}. {}\n   {}\n", ++number, prediction_text(one, strings),
+                        outcome_text(one, strings));
+  }
+  return text + "\n" + strings("explain.live.seconds", {{"s", fixed(report.measure_s, 0)}}) + "\n";
 }
 
 }  // namespace quench

@@ -24,6 +24,7 @@ struct TogetherOptions {
   std::function<void(const std::string& stage, int64_t done, int64_t total)> progress;
   // Called with every prediction before anything is measured, and with each outcome after it.
   std::function<void(const std::string& text)> say;
+  std::string lang = "en";  // of what is said
 };
 
 // One way of running both; medians over the rounds.
@@ -36,7 +37,7 @@ struct TogetherModel {
   ModelFacts facts;
   TogetherSpeeds alone, together;
   std::optional<TogetherSpeeds> isolated;  // null: not tried
-  std::string why;                         // of the loss, in one sentence with its arithmetic
+  Sentence why;                            // of the loss, in one sentence with its arithmetic
 };
 
 struct TogetherReport {
@@ -45,7 +46,7 @@ struct TogetherReport {
   int64_t prompt_tokens = 0, depth = 0;
   double others_cpus = 0.0;  // that other processes kept busy before it began
   std::vector<Experiment> experiments;
-  std::string isolation;  // what it would give, or why it was not tried
+  Sentence isolation;  // what it would give, or why it was not tried
   double measure_s = 0.0;
 };
 
@@ -69,6 +70,6 @@ Forecast forecast_isolated(const Tenant& tenant, const PassLimit& half_limit, co
 Result<TogetherReport> explain_together(const TogetherOptions& options);
 
 Json together_json(const TogetherReport& report);
-std::string together_text(const TogetherReport& report);
+std::string together_text(const TogetherReport& report, const Strings& strings);
 
 }  // namespace quench

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/topology.h"
+#include "english_in.h"
 #include "measure/analyze/live.h"
 #include "measure/machine.h"
 #include "own_cache.h"
@@ -35,7 +36,7 @@ TEST(Together, SharedProcessorsCostHalf) {
   EXPECT_NEAR(forecast.high, 1.15 * 0.5, 1e-9);
   EXPECT_NEAR(forecast.low, 0.8 * 0.25, 1e-9);
   EXPECT_EQ(forecast.otherwise, 1.0);
-  EXPECT_NE(forecast.because.find("0.50 of the time"), std::string::npos) << forecast.because;
+  EXPECT_EQ(forecast.because.values.at("share"), "0.50");
   // Where others keep a processor busy already there is less to lose.
   EXPECT_GT(forecast_together(small, small, 2, 2.0, flat_ceilings(40.0, 20.0)).high, forecast.high);
 }
@@ -59,7 +60,7 @@ TEST(Together, TwoThatFitTheCacheAloneMayNotFitItTogether) {
   const Forecast forecast = forecast_together(one, one, 8, 0.0, ceilings);
   // The weights' 8 ms take twice as long at worst: 10 become 18.
   EXPECT_NEAR(forecast.low, 0.8 * 10.0 / 18.0, 1e-9);
-  EXPECT_NE(forecast.because.find("come from L3"), std::string::npos) << forecast.because;
+  EXPECT_EQ(forecast.because.values.at("level"), "L3");
 }
 
 TEST(Together, CoresOfItsOwnCostWhatHalfTheThreadsDo) {
@@ -99,7 +100,7 @@ TEST(Together, MeasuresBothWaysAndReportsEachOnesLoss) {
   for (const Experiment& one : report->experiments) {
     EXPECT_EQ(one.unchanged_tok_s.size(), 4u);
     EXPECT_EQ(one.changed_tok_s.size(), 4u);
-    EXPECT_FALSE(one.predicted.because.empty());
+    EXPECT_FALSE(one.predicted.because.key.empty());
   }
   EXPECT_EQ(report->models[0].facts.format, "int8");
   EXPECT_EQ(report->models[1].facts.format, "bf16");
@@ -107,14 +108,15 @@ TEST(Together, MeasuresBothWaysAndReportsEachOnesLoss) {
     EXPECT_GT(model.alone.decode_tok_s, 0.0);
     EXPECT_GT(model.together.ttft_s, 0.0);
     EXPECT_EQ(model.isolated.has_value(), has_halves);
-    EXPECT_NE(model.why.find("of its decode speed"), std::string::npos);
+    EXPECT_NE(Strings::of("en")(model.why).find("of its decode speed"), std::string::npos);
   }
   // All is predicted before anything is measured.
   ASSERT_EQ(said.size(), 2 * report->experiments.size());
   EXPECT_EQ(said.front().find("measured"), std::string::npos);
   EXPECT_NE(said.back().find("measured"), std::string::npos);
   EXPECT_EQ(together_json(*report).at("together").at("models").size(), 2u);
-  EXPECT_NE(together_text(*report).find("isolation:"), std::string::npos);
+  EXPECT_NE(together_text(*report, Strings::of("en")).find("isolation:"), std::string::npos);
+  EXPECT_TRUE(english_in(together_text(*report, Strings::of("zh"))).empty());
   options.b.model = "no/such/model";
   EXPECT_FALSE(explain_together(options));
 }
@@ -148,8 +150,8 @@ TEST(ExplainHere, FindsTheOtherModelOnTheMachine) {
   const auto report = explain_here(options);
   ASSERT_TRUE(report) << report.error().message;
   for (const LiveCase& one : report->cases) {
-    EXPECT_EQ(one.limiter.id, "neighbour") << one.limiter.sentence;
-    EXPECT_NE(one.limiter.sentence.find("CPUs busy"), std::string::npos);
+    EXPECT_EQ(one.limiter.id, "neighbour") << one.limiter.sentence.key;
+    EXPECT_TRUE(one.limiter.sentence.values.contains("others"));
   }
 }
 

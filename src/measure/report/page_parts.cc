@@ -76,8 +76,6 @@ std::vector<Cell> strip_cells(const Strings& strings, const StripChart& chart, c
 
 }  // namespace
 
-std::string fixed(double value, int decimals) { return fmt::format("{:.{}f}", value, decimals); }
-
 int decimals_for(double value) {
   return value >= 100.0 ? 0 : value >= 10.0 ? 1 : value >= 1.0 ? 2 : 3;
 }

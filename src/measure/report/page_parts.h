@@ -10,7 +10,6 @@
 
 namespace quench {
 
-std::string fixed(double value, int decimals);
 // "12", "12.3", "1.23", "0.123": three digits or more of what takes milliseconds here and minutes
 // there.
 int decimals_for(double value);

@@ -17,7 +17,7 @@ Json memory_json(const Prediction& prediction) {
 
 Json step_json(const Placement& setup, const StepTerms& terms) {
   return {{"bound", terms.bound()},
-          {"because", bound_sentence(setup, terms)},
+          {"because", Strings::of("en")(bound_sentence(setup, terms))},
           {"total_s", terms.total_s},
           {"host_s", terms.host_s},
           {"weights_s", terms.weights_s + terms.head_s},
@@ -206,8 +206,10 @@ std::string plan_text(const Deployment& deployment, const CostPlan& cost) {
   text += fmt::format("  whole answer    {} s\n", between(prediction.request_s, 1.0, 2));
   text += fmt::format("  tokens          {} per second, all together\n",
                       between(prediction.decode_tok_s, 1.0, 1));
-  text += fmt::format("  decode is bound by {}\n", bound_sentence(used, prediction.step));
-  text += fmt::format("  prefill is bound by {}\n", bound_sentence(used, prediction.prefill));
+  text += fmt::format("  decode is bound by {}\n",
+                      Strings::of("en")(bound_sentence(used, prediction.step)));
+  text += fmt::format("  prefill is bound by {}\n",
+                      Strings::of("en")(bound_sentence(used, prediction.prefill)));
   text += fmt::format("  from {}\n", prediction.calibration.basis);
   return text + cost_text(cost);
 }

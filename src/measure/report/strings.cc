@@ -62,6 +62,8 @@ std::string Strings::join(const std::vector<std::string>& parts) const {
   return fmt::format("{}", fmt::join(parts, texts_.find("list_separator")->second));
 }
 
+std::string fixed(double value, int decimals) { return fmt::format("{:.{}f}", value, decimals); }
+
 std::string profile_text(const Strings& strings, const std::string& profile) {
   return profile == "reference" ? strings("reference") : profile;
 }

@@ -55,6 +55,9 @@ std::optional<std::string> clauses_text(const Strings& strings, const Json& clau
 // [{"key", "values"}]
 Json clauses_json(const std::vector<Clause>& clauses);
 
+// A number as texts have it.
+std::string fixed(double value, int decimals);
+
 // How a row is called: the reference has a name in every language.
 std::string profile_text(const Strings& strings, const std::string& profile);
 
