@@ -14,6 +14,9 @@
 
 namespace quench {
 
+// The name of what this_hardware describes.
+inline constexpr const char* kThisMachine = "this machine";
+
 struct HardwareValue {
   double value = 0.0;
   std::string source;

@@ -287,7 +287,7 @@ Json explain_json(const ExplainReport& report) {
            {"decode_tok_s", interval_json(e.sound.decode_tok_s)},
            {"memory_bytes", interval_json(e.sound.memory_bytes)},
            {"bound", e.sound.step.bound()},
-           {"basis", e.sound.calibration.basis}}},
+           {"basis", Strings::of("en")(e.sound.calibration.basis)}}},
          {"limit_s", e.limit_s},
          {"nearest", e.nearest != nullptr ? Json(nearest_text(e)) : Json()},
          {"hypotheses", hypotheses}});
@@ -345,7 +345,8 @@ std::string explain_text(const ExplainReport& report) {
   }
   for (const Explanation& e : report.claims) {
     text += claim_text(e.claim) + "\n";
-    text += "  expected: " + expectation_text(e) + ", from " + e.sound.calibration.basis + "\n";
+    text += "  expected: " + expectation_text(e) + ", from " +
+            Strings::of("en")(e.sound.calibration.basis) + "\n";
     text += "  nearest published: " + nearest_text(e) + "\n";
     text +=
         fmt::format("  verdict: {}{}\n", verdict_text(e), e.is_flagged ? "; a known anomaly" : "");

@@ -62,6 +62,12 @@ std::string Strings::join(const std::vector<std::string>& parts) const {
   return fmt::format("{}", fmt::join(parts, texts_.find("list_separator")->second));
 }
 
+Json english(const std::vector<Sentence>& sentences) {
+  Json texts = Json::array();
+  for (const Sentence& sentence : sentences) texts.push_back(Strings::of("en")(sentence));
+  return texts;
+}
+
 std::string profile_text(const Strings& strings, const std::string& profile) {
   return profile == "reference" ? strings("reference") : profile;
 }
