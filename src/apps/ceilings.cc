@@ -4,6 +4,7 @@
 
 #include "apps/options.h"
 #include "apps/verbs.h"
+#include "measure/analyze/deploy.h"
 #include "measure/report/table.h"
 #include "plan/ceilings.h"
 
@@ -65,9 +66,9 @@ Result<void> ceilings(const CeilingsFlags& flags) {
               measured.measure_s,
               age_s < 60 ? "" : fmt::format(" {} min ago (--measure: again)", age_s / 60).c_str());
   std::fputs(ceilings_table(measured).text(stdout_takes_style()).c_str(), stdout);
-  if (const std::string why = measured.disturbance(); !why.empty()) {
+  if (const auto why = disturbance_sentence(measured)) {
     std::printf("! Disturbed: %s. These figures are kept for %lld minutes, not for a day.\n",
-                why.c_str(), static_cast<long long>(measured.keep_s() / 60));
+                Strings::of("en")(*why).c_str(), static_cast<long long>(measured.keep_s() / 60));
   }
   return {};
 }

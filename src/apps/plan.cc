@@ -25,6 +25,7 @@ constexpr const char* kPlanExamples = R"~(Examples:
   quench plan Qwen2.5-7B --device A100 --engine vllm --precision awq --prompt 2048 --batch 8
   quench plan Qwen2.5-7B --device RTX-3060 --engine llama.cpp --precision q4_k_m --rent-device A100
   quench plan Qwen2.5-14B --recommend --max-tpot 30ms --max-cost 2USD --engine vllm
+  quench plan Qwen2.5-7B --device RTX-4090 --lang zh
   quench plan --accuracy)~";
 
 struct PlanFlags {
@@ -36,6 +37,7 @@ struct PlanFlags {
   std::string rent_device;  // empty: the same device is rented
   std::string max_ttft, max_tpot, max_cost;
   double max_memory_gb = 0.0;
+  std::string lang = "en";
   bool recommend = false, accuracy = false, json = false, no_history = false;
 };
 
@@ -49,12 +51,13 @@ Result<void> accuracy(const PlanFlags& flags) {
   QUENCH_TRY(const auto extra, extra_rows(flags));
   QUENCH_TRY(const Predictor predictor, Predictor::load(extra));
   const std::vector<AccuracyGroup> groups = leave_one_model_out(predictor);
-  const Table table = accuracy_table(groups);
+  const Strings& strings = Strings::of(flags.lang);
+  const Table table = accuracy_table(groups, strings);
   if (flags.json) {
     print_json({{"schema", "quench.accuracy/1"}, {"groups", table.json()}});
   } else {
     std::fputs(table.text(stdout_takes_style()).c_str(), stdout);
-    std::fputs(accuracy_summary(groups).c_str(), stdout);
+    std::fputs(accuracy_summary(groups, strings).c_str(), stdout);
   }
   return {};
 }
@@ -211,7 +214,7 @@ Result<void> recommend(const PlanFlags& flags, const Predictor& predictor) {
     json["recommendation"] = advice_json(advice);
     print_json(json);
   } else {
-    std::fputs(advice_text(advice).c_str(), stdout);
+    std::fputs(advice_text(advice, Strings::of(flags.lang)).c_str(), stdout);
   }
   return {};
 }
@@ -226,9 +229,7 @@ void keep_plan(const PlanFlags& flags, const Place& place) {
   if (!kept) {
     std::fprintf(stderr, "quench: %s\n", kept.error().message.c_str());
   } else if (!flags.json) {
-    std::puts(
-        "\nKept: a later bench, explain or shootout of the same model and format scores it "
-        "(quench history predictions).");
+    std::printf("\n%s\n", Strings::of(flags.lang)("plan.kept").c_str());
   }
 }
 
@@ -239,10 +240,8 @@ Result<void> plan(const PlanFlags& flags) {
   if (flags.recommend) return recommend(flags, predictor);
   QUENCH_TRY(const Place place, find_place(flags, predictor, flags.device, flags.precision));
   QUENCH_TRY(Deployment owned, deploy(place.setup, place.engine_text, place.predict));
-  if (const std::string why = place.key ? place.ceilings.disturbance() : ""; !why.empty()) {
-    owned.remarks.push_back("the machine was not quiet while it was measured (" + why +
-                            "): the speeds are those of such minutes");
-  }
+  if (const auto why = place.key ? disturbance_sentence(place.ceilings) : std::nullopt)
+    owned.remarks.push_back({"plan.remark.disturbed", {}, {{"why", *why}}});
   QUENCH_TRY(const auto owned_rows, against_concurrency(owned, place.predict));
   Deployment rented = owned;
   std::vector<ConcurrencyRow> rented_rows = owned_rows;
@@ -258,7 +257,7 @@ Result<void> plan(const PlanFlags& flags) {
   if (flags.json) {
     print_json(plan_json(owned, cost));
   } else {
-    std::fputs(plan_text(owned, cost).c_str(), stdout);
+    std::fputs(plan_text(owned, cost, Strings::of(flags.lang)).c_str(), stdout);
   }
   keep_plan(flags, place);
   return {};
@@ -316,6 +315,9 @@ void add_plan(CLI::App& app, Verb& chosen) {
       "More measured rows to fit to, a CSV file like hardware/published/qwen_speed.csv");
   verb->add_flag("--no-history", flags->no_history,
                  "Do not keep the prediction of this machine to be scored");
+  verb->add_option("--lang", flags->lang, "Language of the text")
+      ->check(CLI::IsMember(Strings::languages()))
+      ->capture_default_str();
   verb->add_flag("--json", flags->json, "One JSON object instead of text");
   verb->callback([flags, &chosen] { chosen = [flags] { return plan(*flags); }; });
 }

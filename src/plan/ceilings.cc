@@ -239,18 +239,15 @@ const Rate& Ceilings::peak(Arithmetic arithmetic) const {
   QUENCH_CHECK(false, "no such arithmetic: {}", static_cast<int>(arithmetic));
 }
 
-std::string Ceilings::disturbance() const {
-  if (others_share && *others_share > kOthersShare)
-    return fmt::format("others took {:.0f} % of the processors' time", 100.0 * *others_share);
+Disturbance Ceilings::disturbance() const {
+  if (others_share && *others_share > kOthersShare) return Disturbance::kOthers;
   const Rate& memory = read.back().read_gb_s;
-  if (memory.median < kSteadyShare * memory.best) {
-    return fmt::format("reading memory went from {:.0f} GB/s at best down to {:.0f} at the median",
-                       memory.best, memory.median);
-  }
-  return "";
+  return memory.median < kSteadyShare * memory.best ? Disturbance::kMemory : Disturbance::kNone;
 }
 
-int64_t Ceilings::keep_s() const { return disturbance().empty() ? kQuietAge_s : kDisturbedAge_s; }
+int64_t Ceilings::keep_s() const {
+  return disturbance() == Disturbance::kNone ? kQuietAge_s : kDisturbedAge_s;
+}
 
 Result<Ceilings> measure_ceilings(Device& device, int64_t rounds) {
   return Meter(device, rounds).measure();

@@ -28,6 +28,9 @@ struct ReadCeiling {
   Rate read_gb_s;
 };
 
+// Why another minute would give others.
+enum class Disturbance { kNone, kOthers, kMemory };
+
 struct Ceilings {
   // What they belong to: the key of the cache.
   std::string cpu_model;
@@ -47,8 +50,9 @@ struct Ceilings {
   const ReadCeiling& for_working_set(int64_t bytes) const;
   const Rate& peak(Arithmetic arithmetic) const;
 
-  // Why another minute would give others: "others took 45 % of the processors' time". Empty: quiet.
-  std::string disturbance() const;
+  // kOthers: they took a large share of the processors' time; kMemory: the median of reading it is
+  // far from the best.
+  Disturbance disturbance() const;
   // A day, or where something disturbed them some minutes.
   int64_t keep_s() const;
 };

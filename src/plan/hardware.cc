@@ -128,7 +128,7 @@ Result<Hardware> find_hardware(const std::string& name) {
 Hardware this_hardware(const Ceilings& ceilings, double memory_bytes, int64_t working_set_bytes,
                        double power_w) {
   Hardware hardware;
-  hardware.name = "this machine";
+  hardware.name = kThisMachine;
   hardware.kind = "cpu";
   hardware.architecture = fmt::format("{}, {}", ceilings.cpu_model, ceilings.isa);
   const std::string source = fmt::format("measured, {} threads", ceilings.threads);

@@ -14,6 +14,9 @@
 
 namespace quench {
 
+// The name of what this_hardware describes.
+inline constexpr const char* kThisMachine = "this machine";
+
 struct HardwareValue {
   double value = 0.0;
   std::string source;
@@ -36,6 +39,8 @@ struct Hardware {
   std::optional<double> find(const std::string& key) const;
   // Memory of accelerators counts in GiB, as their drivers do: an "80 GB" card has 80 x 2^30.
   double memory_bytes() const;
+  // Behind a link, unlike a processor, or a chip whose parts share one memory.
+  bool has_own_memory() const { return kind == "gpu" || kind == "npu"; }
   // Whether one device of each is equally fast: an A800 is an A100 with a slower NVLink.
   bool same_silicon(const Hardware& other) const;
   double read_bytes_per_s() const { return at("memory_gb_s") * 1e9; }

@@ -64,6 +64,27 @@ TEST_F(CliAnalyze, PlanOfADeviceAndOfThisMachine) {
   EXPECT_TRUE(plan.at("fit").at("fits"));
 }
 
+TEST_F(CliAnalyze, PlanSpeaksChinese) {
+  const std::vector<std::string> plan = {"plan",     "Qwen2.5-7B", "--device",
+                                         "RTX-4090", "--engine",   "vllm"};
+  auto with = [&](std::vector<std::string> more) {
+    std::vector<std::string> words = plan;
+    words.insert(words.end(), more.begin(), more.end());
+    const Output output = quench(words);
+    EXPECT_EQ(output.status, 0) << output.err;
+    return output.out;
+  };
+  for (const char* word : {"首字延迟", "放得下", "租用：每台每小时"})
+    EXPECT_NE(with({"--lang", "zh"}).find(word), std::string::npos) << word;
+  EXPECT_EQ(with({"--json", "--lang", "zh"}), with({"--json"}));
+  EXPECT_NE(with({"--recommend", "--lang", "zh"}).find("每词元"), std::string::npos);
+  expect_usage_error(quench({"plan", "--lang", "fr"}), {"--lang"});
+  const Output here = quench({"plan", copy_tiny_model(cache_.scratch()), "--prompt", "16",
+                              "--output", "8", "--lang", "zh"});
+  ASSERT_EQ(here.status, 0) << here.err;
+  EXPECT_NE(here.out.find("这台机器"), std::string::npos) << here.out;
+}
+
 TEST_F(CliAnalyze, CostsAndCurrencies) {
   const Output mixed =
       quench({"plan", "Qwen2.5-7B", "--device", "RTX-3060", "--engine", "llama.cpp", "--precision",

@@ -78,27 +78,29 @@ std::vector<AccuracyGroup> leave_one_model_out(const Predictor& predictor) {
   return result;
 }
 
-Table accuracy_table(const std::vector<AccuracyGroup>& groups) {
+Table accuracy_table(const std::vector<AccuracyGroup>& groups, const Strings& strings) {
   Table table;
-  table.columns = {{"of", "of", Align::kLeft},
-                   {"kind", "rows", Align::kLeft},
-                   {"engine", "engine", Align::kLeft},
-                   {"precision", "precision", Align::kLeft},
-                   {"device", "device", Align::kLeft},
-                   {"models", "models"},
-                   {"count", "count"},
-                   {"mean_error", "mean error %"},
-                   {"max_error", "max %"},
-                   {"inside", "in 90 % interval, %"},
-                   {"worst", "worst", Align::kLeft}};
+  for (const char* key : {"of", "kind", "engine", "precision", "device", "models", "count",
+                          "mean_error", "max_error", "inside", "worst"}) {
+    const std::string_view name = key;
+    const bool is_number = name == "models" || name == "count" || name == "mean_error" ||
+                           name == "max_error" || name == "inside";
+    table.columns.push_back({key, strings(fmt::format("plan.accuracy.{}", key)),
+                             is_number ? Align::kRight : Align::kLeft});
+  }
+  // What people read, and what machines do.
+  auto named = [&](const char* prefix, const std::string& name) {
+    return Cell{strings(prefix + name), name};
+  };
   for (const AccuracyGroup& group : groups) {
-    table.rows.push_back(
-        {text_cell(group.is_memory ? "memory" : "speed"), text_cell(group.kind),
-         text_cell(group.engine), text_cell(group.precision), text_cell(group.device),
-         number_cell(static_cast<double>(group.num_models), 0),
-         number_cell(static_cast<double>(group.num_rows), 0),
-         number_cell(group.mean_error, 1, 100.0), number_cell(group.max_error, 1, 100.0),
-         number_cell(group.inside, 0, 100.0), text_cell(group.worst)});
+    table.rows.push_back({named("plan.accuracy.of.", group.is_memory ? "memory" : "speed"),
+                          named("plan.accuracy.kind.", group.kind), text_cell(group.engine),
+                          text_cell(group.precision), text_cell(group.device),
+                          number_cell(static_cast<double>(group.num_models), 0),
+                          number_cell(static_cast<double>(group.num_rows), 0),
+                          number_cell(group.mean_error, 1, 100.0),
+                          number_cell(group.max_error, 1, 100.0),
+                          number_cell(group.inside, 0, 100.0), text_cell(group.worst)});
   }
   return table;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "measure/analyze/predict.h"
+#include "measure/report/strings.h"
 #include "measure/report/table.h"
 
 namespace quench {
@@ -25,6 +26,6 @@ struct AccuracyGroup {
 
 // Every row with a figure is in exactly one group of speeds, or of memory.
 std::vector<AccuracyGroup> leave_one_model_out(const Predictor& predictor);
-Table accuracy_table(const std::vector<AccuracyGroup>& groups);
+Table accuracy_table(const std::vector<AccuracyGroup>& groups, const Strings& strings);
 
 }  // namespace quench

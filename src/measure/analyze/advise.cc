@@ -1,16 +1,20 @@
 #include "measure/analyze/advise.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 namespace quench {
 namespace {
 
+// The values of a sentence about a limit.
+std::map<std::string, std::string> both(double value, double limit, int decimals) {
+  return {{"value", fixed(value, decimals)}, {"limit", fixed(limit, decimals)}};
+}
+
 // Notes that `value` is over `limit`, both in the unit of `text`.
-void judge(Candidate& c, double value, double limit, std::string text) {
+void judge(Candidate& c, double value, double limit, Sentence text) {
   if (value <= limit) return;
   c.violates.push_back(std::move(text));
   c.excess += std::log(value / limit);
@@ -19,60 +23,76 @@ void judge(Candidate& c, double value, double limit, std::string text) {
 void judge_candidate(Candidate& c, const Limits& limits) {
   if (limits.ttft_s) {
     judge(c, c.ttft_s.high, *limits.ttft_s,
-          fmt::format("first token after up to {:.2f} s, {:.2f} s allowed", c.ttft_s.high,
-                      *limits.ttft_s));
+          {"plan.limit.ttft", both(c.ttft_s.high, *limits.ttft_s, 2)});
   }
   if (limits.tpot_s) {
     judge(c, c.tpot_s.high, *limits.tpot_s,
-          fmt::format("up to {:.1f} ms per token, {:.1f} ms allowed", c.tpot_s.high * 1e3,
-                      *limits.tpot_s * 1e3));
+          {"plan.limit.tpot", both(c.tpot_s.high * 1e3, *limits.tpot_s * 1e3, 1)});
   }
   if (limits.memory_bytes) {
     judge(c, c.memory_bytes, *limits.memory_bytes,
-          fmt::format("{:.2f} GB, {:.2f} GB allowed", c.memory_bytes / 1e9,
-                      *limits.memory_bytes / 1e9));
+          {"plan.limit.memory", both(c.memory_bytes / 1e9, *limits.memory_bytes / 1e9, 2)});
   }
   if (!limits.per_million) return;
+  const std::string& currency = limits.per_million->currency;
   if (!c.rent_per_million) {
     constexpr double kUnknown = 1e9;  // farther than anything with a price
-    judge(c, kUnknown, 1.0, fmt::format("no price in {} is known", limits.per_million->currency));
+    judge(c, kUnknown, 1.0, {"plan.limit.no_price", {{"currency", currency}}});
     return;
   }
   judge(c, c.rent_per_million->high, limits.per_million->amount.high,
-        fmt::format("up to {:.3g} {} per million tokens, {:.3g} allowed", c.rent_per_million->high,
-                    limits.per_million->currency, limits.per_million->amount.high));
+        {"plan.limit.cost",
+         {{"value", fmt::format("{:.3g}", c.rent_per_million->high)},
+          {"limit", fmt::format("{:.3g}", limits.per_million->amount.high)},
+          {"currency", currency}}});
 }
 
-std::string name(const Candidate& c) {
-  return fmt::format("{}{} on {}{}, batch {}", c.precision,
-                     c.devices > 1 ? fmt::format(" over {} devices", c.devices) : "", c.device, "",
-                     c.batch);
+Sentence name(const Candidate& c) {
+  return {c.devices > 1 ? "plan.advice.name_devices" : "plan.advice.name",
+          {{"precision", c.precision},
+           {"devices", std::to_string(c.devices)},
+           {"batch", std::to_string(c.batch)}},
+          {{"device", device_sentence(c.device)}}};
 }
 
-std::string describe(const Candidate& best, const Candidate* runner, const Limits& limits) {
-  std::string reason = fmt::format(
-      "{}: {:.1f} ms per token (90 %: {:.1f} to {:.1f}), first token after {:.2f} s, {:.0f} tok/s "
-      "in all, {:.1f} GB",
-      name(best), best.tpot_s.value * 1e3, best.tpot_s.low * 1e3, best.tpot_s.high * 1e3,
-      best.ttft_s.value, best.tok_s.value, best.memory_bytes / 1e9);
-  if (best.rent_per_million)
-    reason += fmt::format(", {:.3g} to {:.3g} {} per million tokens rented",
-                          best.rent_per_million->low, best.rent_per_million->high, best.currency);
-  if (limits.ttft_s || limits.tpot_s || limits.memory_bytes || limits.per_million)
-    reason += "; it holds every limit";
-  if (runner != nullptr) {
-    reason += fmt::format("; next is {}: {:.2f} times the tokens per second", name(*runner),
-                          runner->tok_s.value / best.tok_s.value);
-    if (runner->rent_per_million && best.rent_per_million) {
-      reason += fmt::format(" at {:.2f} times the cost per token",
-                            runner->rent_per_million->middle() / best.rent_per_million->middle());
-    } else {
-      reason += fmt::format(" and {:.2f} times the time per token",
-                            runner->tpot_s.value / best.tpot_s.value);
-    }
+Sentence describe(const Candidate& best) {
+  Sentence text = {"plan.advice.best",
+                   {{"tpot", fixed(best.tpot_s.value * 1e3, 1)},
+                    {"tpot_low", fixed(best.tpot_s.low * 1e3, 1)},
+                    {"tpot_high", fixed(best.tpot_s.high * 1e3, 1)},
+                    {"ttft", fixed(best.ttft_s.value, 2)},
+                    {"tok_s", fixed(best.tok_s.value, 0)},
+                    {"memory", fixed(best.memory_bytes / 1e9, 1)}},
+                   {{"name", name(best)}}};
+  if (best.rent_per_million) {
+    text.key = "plan.advice.best_rent";
+    text.values["rent_low"] = fmt::format("{:.3g}", best.rent_per_million->low);
+    text.values["rent_high"] = fmt::format("{:.3g}", best.rent_per_million->high);
+    text.values["currency"] = best.currency;
   }
-  return reason +
-         ". What fewer bits cost in quality is not predicted: `quench shootout` measures it.";
+  return text;
+}
+
+Sentence describe_next(const Candidate& next, const Candidate& best) {
+  auto times = [](double a, double b) { return fmt::format("{:.2f}", a / b); };
+  Sentence text = {"plan.advice.next_time",
+                   {{"times", times(next.tok_s.value, best.tok_s.value)},
+                    {"tpot_times", times(next.tpot_s.value, best.tpot_s.value)}},
+                   {{"name", name(next)}}};
+  if (next.rent_per_million && best.rent_per_million) {
+    text.key = "plan.advice.next_cost";
+    text.values["cost_times"] =
+        times(next.rent_per_million->middle(), best.rent_per_million->middle());
+  }
+  return text;
+}
+
+// "first; second"
+std::string clauses(const std::vector<Sentence>& sentences, const Strings& strings) {
+  std::string text;
+  for (const Sentence& sentence : sentences)
+    text += (text.empty() ? "" : strings("clause_separator")) + strings(sentence);
+  return text;
 }
 
 }  // namespace
@@ -93,6 +113,7 @@ Advice advise(std::vector<Candidate> candidates, const Limits& limits) {
         return a.tpot_s.value < b.tpot_s.value;
       });
   Advice advice;
+  advice.limits = limits;
   std::set<std::pair<std::string, std::string>> seen;
   for (Candidate& candidate : candidates) {
     if (!seen.insert({candidate.device, candidate.precision}).second) continue;
@@ -104,17 +125,23 @@ Advice advise(std::vector<Candidate> candidates, const Limits& limits) {
       advice.others.push_back(std::move(candidate));
     }
   }
-  if (advice.best) {
-    advice.reason =
-        describe(*advice.best, advice.others.empty() ? nullptr : &advice.others.front(), limits);
-  } else if (advice.rejected.empty()) {
-    advice.reason = "Nothing fits: no precision leaves room for one sequence.";
-  } else {
-    const Candidate& nearest = advice.rejected.front();
-    advice.reason = fmt::format("Nothing holds every limit. Nearest is {}: {}.", name(nearest),
-                                fmt::join(nearest.violates, "; "));
-  }
   return advice;
+}
+
+std::string advice_reason(const Advice& advice, const Strings& strings) {
+  if (advice.best) {
+    const Limits& limits = advice.limits;
+    std::vector<Sentence> parts = {describe(*advice.best)};
+    if (limits.ttft_s || limits.tpot_s || limits.memory_bytes || limits.per_million)
+      parts.push_back({"plan.advice.holds"});
+    if (!advice.others.empty()) parts.push_back(describe_next(advice.others.front(), *advice.best));
+    return clauses(parts, strings) + strings("sentence_end") + strings("sentence_space") +
+           strings("plan.advice.quality");
+  }
+  if (advice.rejected.empty()) return strings("plan.advice.nothing_fits");
+  const Candidate& nearest = advice.rejected.front();
+  return strings("plan.advice.nothing_holds",
+                 {{"name", strings(name(nearest))}, {"why", clauses(nearest.violates, strings)}});
 }
 
 Json candidate_json(const Candidate& c) {
@@ -130,7 +157,7 @@ Json candidate_json(const Candidate& c) {
           {"rent_per_million_tokens", c.rent_per_million ? Json{{"low", c.rent_per_million->low},
                                                                 {"high", c.rent_per_million->high}}
                                                          : Json()},
-          {"violates", c.violates}};
+          {"violates", english(c.violates)}};
 }
 
 Json advice_json(const Advice& advice) {
@@ -138,7 +165,7 @@ Json advice_json(const Advice& advice) {
   for (const Candidate& c : advice.others) others.push_back(candidate_json(c));
   for (const Candidate& c : advice.rejected) rejected.push_back(candidate_json(c));
   return {{"best", advice.best ? candidate_json(*advice.best) : Json()},
-          {"reason", advice.reason},
+          {"reason", advice_reason(advice, Strings::of("en"))},
           {"others", others},
           {"rejected", rejected}};
 }

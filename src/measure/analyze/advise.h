@@ -19,14 +19,14 @@ struct Candidate {
   double memory_bytes = 0.0;
   Interval ttft_s, tpot_s, tok_s;
   std::optional<Between> rent_per_million;
-  std::string currency;               // of that
-  std::vector<std::string> violates;  // limits that it misses, with both numbers
-  double excess = 0.0;                // by how many times in all, as a logarithm
+  std::string currency;            // of that
+  std::vector<Sentence> violates;  // limits that it misses, with both numbers
+  double excess = 0.0;             // by how many times in all, as a logarithm
 };
 
 struct Advice {
+  Limits limits;
   std::optional<Candidate> best;
-  std::string reason;
   std::vector<Candidate> others;  // the best of each other device and precision, best first
   std::vector<Candidate> rejected;
 };
@@ -36,6 +36,9 @@ struct Advice {
 // are judged by the upper end of their interval. Where nothing holds them all, what misses them by
 // the least is named.
 Advice advise(std::vector<Candidate> candidates, const Limits& limits);
+
+// Why that one and not the next, or what misses the limits by the least.
+std::string advice_reason(const Advice& advice, const Strings& strings);
 
 Json candidate_json(const Candidate& candidate);
 Json advice_json(const Advice& advice);

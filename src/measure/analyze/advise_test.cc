@@ -23,7 +23,10 @@ TEST(Advise, WhereNothingHoldsTheNearestIsNamed) {
       advise({candidate("slow", 64, 20.0, 2000.0), candidate("near", 1, 0.3, 50.0)}, limits);
   EXPECT_FALSE(advice.best);
   EXPECT_EQ(advice.rejected.front().device, "near");
-  EXPECT_NE(advice.reason.find("up to 0.60 s, 0.20 s allowed"), std::string::npos) << advice.reason;
+  const std::string reason = advice_reason(advice, Strings::of("en"));
+  EXPECT_NE(reason.find("up to 0.60 s, 0.20 s allowed"), std::string::npos) << reason;
+  const std::string chinese = advice_reason(advice, Strings::of("zh"));
+  EXPECT_NE(chinese.find("首字延迟可达 0.60 s，上限 0.20 s"), std::string::npos) << chinese;
 }
 
 TEST(Advise, CostsAreJudgedByTheirUpperEnd) {
@@ -38,7 +41,11 @@ TEST(Advise, CostsAreJudgedByTheirUpperEnd) {
   const Advice advice = advise({wide, dear}, limits);
   ASSERT_TRUE(advice.best);
   EXPECT_EQ(advice.best->device, "dear");
-  EXPECT_NE(advice.reason.find("1.9 to 1.95 CNY per million"), std::string::npos) << advice.reason;
+  const std::string reason = advice_reason(advice, Strings::of("en"));
+  EXPECT_NE(reason.find("1.9 to 1.95 CNY per million"), std::string::npos) << reason;
+  const std::string chinese = advice_reason(advice, Strings::of("zh"));
+  EXPECT_NE(chinese.find("每百万词元 1.9 至 1.95 CNY；满足所有限制。位数减少"), std::string::npos)
+      << chinese;
   EXPECT_EQ(advice.rejected.front().device, "wide");
   // What has no price misses a limit of costs by more than what is dear.
   EXPECT_EQ(advise({candidate("none", 1, 0.1, 50.0), wide}, limits).rejected.front().device,

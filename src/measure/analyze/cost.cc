@@ -183,8 +183,8 @@ BreakEven break_even(const Owning& own, const Between& own_tok_s, const Renting&
                      const Between& rent_tok_s, double busy) {
   enum Input { kPurchase, kElectricity, kOwnSpeed, kRent, kRentSpeed, kNumInputs };
   constexpr std::array<const char*, kNumInputs> kNames = {
-      "the purchase price", "the price of electricity", "the own machine's speed", "the rent",
-      "the rented machine's speed"};
+      "plan.input.purchase", "plan.input.electricity", "plan.input.own_speed", "plan.input.rent",
+      "plan.input.rent_speed"};
   using Inputs = std::array<double, kNumInputs>;
   // Tokens; infinite where a token on the own machine costs more than a rented one.
   auto tokens = [&](const Inputs& u) {
@@ -227,7 +227,7 @@ BreakEven break_even(const Owning& own, const Between& own_tok_s, const Renting&
     const double spread = std::isfinite(a) && std::isfinite(b) ? std::fabs(std::log(a / b)) : 1e9;
     if (spread > largest) {
       largest = spread;
-      result.dominated_by = kNames[k];
+      result.dominated_by = {kNames[k]};
     }
   }
   return result;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "measure/report/strings.h"
 
 namespace quench {
 
@@ -94,7 +95,7 @@ struct BreakEven {
   double own_hours_middle = 0.0;
   double years_at_most = 0.0;  // the life that was assumed
   bool within_life = false;    // own_hours_middle is less than the life's busy hours
-  std::string dominated_by;    // the input that moves it most
+  Sentence dominated_by;       // the input that moves it most
 };
 // The purchase pays off when what renting the same tokens had cost reaches it. Inputs are drawn
 // log-uniformly from their ranges, 2000 times, with a fixed seed.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "plan/hardware.h"
+
 namespace quench {
 namespace {
 
@@ -10,10 +12,20 @@ constexpr double kHoursPerMonth = 730.0;
 // Of the rated power while nothing runs, where nobody has measured it.
 constexpr double kIdleShare = 0.1;
 
-std::string amount_text(const Between& range, const std::string& currency) {
-  return range.low == range.high
-             ? fmt::format("{:.4g} {}", range.low, currency)
-             : fmt::format("{:.4g} to {:.4g} {}", range.low, range.high, currency);
+// "rent: 15 CNY per hour and device (given)".
+Sentence price_line(const std::string& kind, const Money& money, Sentence origin) {
+  auto digits = [](double value) { return fmt::format("{:.4g}", value); };
+  Sentence line = {"plan.price." + kind, {}, {{"origin", std::move(origin)}}};
+  const auto& [low, high] = money.amount;
+  if (low == high) {
+    line.values["amount"] = digits(low) + " " + money.currency;
+  } else {
+    line.parts.emplace_back(
+        "amount",
+        Sentence{"plan.price.amounts",
+                 {{"low", digits(low)}, {"high", digits(high)}, {"currency", money.currency}}});
+  }
+  return line;
 }
 
 // Collects amounts in one currency and writes down where they are from.
@@ -25,34 +37,34 @@ class PriceReader {
   Result<void> rates() {
     for (const std::string& text : wishes_.rates) {
       QUENCH_TRY_VOID(rates_.add(text));
-      inputs_.lines.push_back(fmt::format("exchange rate {} (given)", text));
+      inputs_.lines.push_back({"plan.price.rate", {{"rate", text}}});
     }
     return {};
   }
 
   // What was said, else the shipped price; empty when there is neither.
   Result<std::optional<Between>> amount(const std::string& said, const std::string& kind,
-                                        const std::string& device, int64_t devices,
-                                        const char* unit) {
+                                        const std::string& device, int64_t devices) {
     Money money;
-    std::string origin = "given";
+    Sentence origin = {"plan.price.given"};
     if (!said.empty()) {
       QUENCH_TRY(money, parse_money(said));
     } else {
       const Price* price = find_price(prices_, kind, device, inputs_.currency, devices);
       if (price == nullptr) return std::optional<Between>();
       money = {price->amount, price->currency};
-      origin = fmt::format("{}, {}", price->source, price->date);
+      origin = {"plan.price.from", {{"source", price->source}, {"date", price->date}}};
       found_ = price;
     }
     if (inputs_.currency.empty()) inputs_.currency = money.currency;
-    inputs_.lines.push_back(fmt::format("{}: {}{} ({})", kind,
-                                        amount_text(money.amount, money.currency), unit, origin));
+    Sentence line = price_line(kind, money, std::move(origin));
     if (said.empty() && money.currency != inputs_.currency && wishes_.rates.empty()) {
-      inputs_.lines.back() += fmt::format("; left out: no rate from {} to {} was stated",
-                                          money.currency, inputs_.currency);
+      inputs_.lines.push_back({"plan.price.no_rate",
+                               {{"from", money.currency}, {"to", inputs_.currency}},
+                               {{"price", std::move(line)}}});
       return std::optional<Between>();
     }
+    inputs_.lines.push_back(std::move(line));
     QUENCH_TRY(const Money converted, rates_.convert(money, inputs_.currency));
     return std::optional(converted.amount);
   }
@@ -87,22 +99,18 @@ Result<std::pair<double, double>> parse_discount(const std::string& text) {
 Result<void> read_own(const CostWishes& wishes, const PricedDevices& owned, PriceReader& prices,
                       CostInputs& inputs) {
   const auto devices = static_cast<double>(owned.count);
-  QUENCH_TRY(const auto purchase,
-             prices.amount(wishes.buy, "purchase", owned.name, owned.count, " each"));
+  QUENCH_TRY(const auto purchase, prices.amount(wishes.buy, "purchase", owned.name, owned.count));
   if (!purchase) {
     if (!wishes.electricity.empty()) {
       inputs.lines.push_back(
-          fmt::format("own: left out, no price of {} is known; say it with --buy", owned.name));
+          {"plan.price.no_purchase", {}, {{"device", device_sentence(owned.name)}}});
     }
     return {};
   }
   QUENCH_TRY(const auto electricity,
-             prices.amount(wishes.electricity, "electricity", owned.name, 1, " per kWh"));
+             prices.amount(wishes.electricity, "electricity", owned.name, 1));
   if (!electricity) {
-    inputs.lines.push_back(
-        fmt::format("own: left out, no price of electricity is known in {}; say it with "
-                    "--electricity",
-                    inputs.currency));
+    inputs.lines.push_back({"plan.price.no_electricity", {{"currency", inputs.currency}}});
     return {};
   }
   Owning own;
@@ -114,11 +122,14 @@ Result<void> read_own(const CostWishes& wishes, const PricedDevices& owned, Pric
   own.idle_w = wishes.idle_w.value_or(kIdleShare * wishes.busy_w.value_or(known_w)) * devices;
   own.electricity_per_kwh = *electricity;
   own.overhead_factor = wishes.overhead_factor;
-  inputs.lines.push_back(fmt::format(
-      "{:.3g} years of life, {:.0f} % of the time busy, {:.0f} W busy ({}), {:.0f} W idle ({})",
-      wishes.life_years, 100.0 * wishes.busy, own.busy_w,
-      wishes.busy_w ? "given" : owned.busy_w_origin, own.idle_w,
-      wishes.idle_w ? "given" : "a tenth of it, assumed"));
+  const Sentence given = {"plan.price.given"};
+  inputs.lines.push_back({"plan.price.use",
+                          {{"years", fmt::format("{:.3g}", wishes.life_years)},
+                           {"percent", fmt::format("{:.0f}", 100.0 * wishes.busy)},
+                           {"busy_w", fmt::format("{:.0f}", own.busy_w)},
+                           {"idle_w", fmt::format("{:.0f}", own.idle_w)}},
+                          {{"busy_origin", wishes.busy_w ? given : owned.busy_w_origin},
+                           {"idle_origin", wishes.idle_w ? given : Sentence{"plan.power.tenth"}}}});
   inputs.own = own;
   return {};
 }
@@ -127,11 +138,10 @@ Result<void> read_rent(const CostWishes& wishes, const PricedDevices& rented, Pr
                        CostInputs& inputs) {
   Renting rent;
   if (!wishes.month.empty()) {
-    QUENCH_TRY(const auto month, prices.amount(wishes.month, "plan", "", 1, " a month"));
+    QUENCH_TRY(const auto month, prices.amount(wishes.month, "plan", "", 1));
     if (month) rent.per_month = month->middle();
   }
-  QUENCH_TRY(const auto per_hour,
-             prices.amount(wishes.rent, "rent", rented.name, rented.count, " per hour and device"));
+  QUENCH_TRY(const auto per_hour, prices.amount(wishes.rent, "rent", rented.name, rented.count));
   if (!per_hour && !rent.per_month) return {};
   const auto devices = static_cast<double>(rented.count);
   if (per_hour) rent.per_hour = {per_hour->low * devices, per_hour->high * devices};
@@ -171,6 +181,11 @@ Result<void> read_field(const Json& cost, const char* key, const std::string& wh
 }
 
 }  // namespace
+
+Sentence device_sentence(const std::string& name) {
+  return name == kThisMachine ? Sentence{"plan.this_machine"}
+                              : Sentence{"plan.device", {{"name", name}}};
+}
 
 std::optional<Between> CostInputs::own_per_million(const Between& tok_s) const {
   if (!own) return std::nullopt;

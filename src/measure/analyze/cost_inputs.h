@@ -29,12 +29,14 @@ struct PricedDevices {
   std::string name;  // of hardware/ and its prices; another name has no shipped price
   int64_t count = 1;
   std::optional<double> busy_w;  // of one, where the user does not say
-  std::string busy_w_origin;     // "rated power, measure it"
+  Sentence busy_w_origin;        // "rated power, measure it"
 };
+// What a device is called in a text: this machine has a name in every language.
+Sentence device_sentence(const std::string& name);
 
 struct CostInputs {
   std::string currency;
-  std::vector<std::string> lines;  // one sentence each, with source and date
+  std::vector<Sentence> lines;  // with source and date
   std::optional<Owning> own;
   std::optional<Renting> rent;
   double busy = 0.0;

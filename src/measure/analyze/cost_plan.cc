@@ -12,7 +12,7 @@ Between speed(const Deployment& deployment) {
 
 PricedDevices priced(const Deployment& deployment) {
   const Hardware& device = deployment.setup.device;
-  return {device.name, deployment.devices(), device.at("tdp_w"), "rated power, measure it"};
+  return {device.name, deployment.devices(), device.at("tdp_w"), {"plan.power.rated"}};
 }
 
 }  // namespace
@@ -55,25 +55,23 @@ Result<CostPlan> plan_cost(const CostWishes& wishes, const Demand& demand, const
   }
   const double slower = rented.used().decode_tok_s.value / owned.used().decode_tok_s.value;
   if (prices.own && prices.rent && slower > 1.5) {
-    plan.warnings.push_back(
-        fmt::format("the own machine answers {:.1f} times slower than the rented one; the costs "
-                    "compare tokens, "
-                    "not the same service",
-                    slower));
+    plan.warnings.push_back({"plan.cost.slower", {{"times", fmt::format("{:.1f}", slower)}}});
   }
   if (!owned.fit.fits && prices.own) {
-    plan.warnings.push_back(
-        owned.split_devices
-            ? fmt::format("the model does not fit one {}: the costs are those of {}",
-                          owned.setup.device.name, *owned.split_devices)
-            : fmt::format("the model does not fit {}", owned.setup.device.name));
+    Sentence warning = {
+        "plan.cost.no_fit", {}, {{"device", device_sentence(owned.setup.device.name)}}};
+    if (owned.split_devices) {
+      warning.key = "plan.cost.split";
+      warning.values["devices"] = std::to_string(*owned.split_devices);
+    }
+    plan.warnings.push_back(std::move(warning));
   }
   return plan;
 }
 
 Json cost_json(const CostPlan& cost) {
   Json json = {{"currency", cost.prices.currency},
-               {"inputs", cost.prices.lines},
+               {"inputs", english(cost.prices.lines)},
                {"busy_share", cost.prices.busy},
                {"rent_device", cost.rent_device},
                {"own_per_million_tokens", range_json(cost.own_per_million)},
@@ -83,16 +81,17 @@ Json cost_json(const CostPlan& cost) {
                {"break_even", nullptr},
                {"hybrid", nullptr},
                {"concurrency", Json::array()},
-               {"warnings", cost.warnings}};
+               {"warnings", english(cost.warnings)}};
   if (cost.break_even) {
     const BreakEven& even = *cost.break_even;
-    json["break_even"] = {{"exists", even.exists},
-                          {"tokens", even.exists ? Json(even.tokens_middle) : Json()},
-                          {"tokens_range", even.exists ? range_json(even.tokens) : Json()},
-                          {"busy_hours", even.exists ? Json(even.own_hours_middle) : Json()},
-                          {"busy_hours_range", even.exists ? range_json(even.own_hours) : Json()},
-                          {"within_life", even.within_life},
-                          {"dominated_by", even.exists ? Json(even.dominated_by) : Json()}};
+    json["break_even"] = {
+        {"exists", even.exists},
+        {"tokens", even.exists ? Json(even.tokens_middle) : Json()},
+        {"tokens_range", even.exists ? range_json(even.tokens) : Json()},
+        {"busy_hours", even.exists ? Json(even.own_hours_middle) : Json()},
+        {"busy_hours_range", even.exists ? range_json(even.own_hours) : Json()},
+        {"within_life", even.within_life},
+        {"dominated_by", even.exists ? Json(Strings::of("en")(even.dominated_by)) : Json()}};
   }
   if (cost.hybrid) {
     const Hybrid& hybrid = *cost.hybrid;

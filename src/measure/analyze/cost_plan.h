@@ -30,7 +30,7 @@ struct CostPlan {
   std::optional<BreakEven> break_even;
   std::optional<Hybrid> hybrid;
   std::vector<CostConcurrencyRow> concurrency;
-  std::vector<std::string> warnings;  // a rented machine that is not a substitute, for example
+  std::vector<Sentence> warnings;  // a rented machine that is not a substitute, for example
 };
 
 // rented: the same model on the rented device; equal to `owned` when it is the same.

@@ -75,7 +75,7 @@ TEST(Cost, BreakEvenOfTheWorkedExample) {
   const BreakEven wide = break_even(own, {50.0, 66.0}, rent, {154.0, 154.0}, 1.0);
   EXPECT_LT(wide.tokens.low, wide.tokens_middle);
   EXPECT_GT(wide.tokens.high, wide.tokens_middle);
-  EXPECT_EQ(wide.dominated_by, "the rent");
+  EXPECT_EQ(wide.dominated_by.key, "plan.input.rent");
   own.electricity_per_kwh = {9.0, 9.0};
   EXPECT_FALSE(break_even(own, {58.0, 58.0}, rent, {154.0, 154.0}, 1.0).exists);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
 #include "base/paths.h"
 #include "measure/slice.h"
 #include "plan/roofline.h"
@@ -95,26 +96,24 @@ Result<Fit> fit_memory(const Placement& setup, const Prediction& prediction,
 // Engines that split every layer over the devices give each whole heads.
 bool splits_tensors(const Placement& setup) { return setup.engine.kind == "graph"; }
 
-std::vector<std::string> remarks_on(const Placement& setup) {
-  std::vector<std::string> remarks;
+std::vector<Sentence> remarks_on(const Placement& setup) {
+  std::vector<Sentence> remarks;
   const ModelConfig& config = setup.shape.config;
   const double tokens = setup.prompt_tokens + setup.output_tokens;
   if (tokens > static_cast<double>(config.max_position_embeddings)) {
-    remarks.push_back(
-        fmt::format("{:.0f} tokens are more than the {} that the model takes "
-                    "(max_position_embeddings)",
-                    tokens, config.max_position_embeddings));
+    remarks.push_back({"plan.remark.context",
+                       {{"tokens", fmt::format("{:.0f}", tokens)},
+                        {"most", std::to_string(config.max_position_embeddings)}}});
   }
   if (splits_tensors(setup) && config.num_attention_heads % setup.devices != 0) {
-    remarks.push_back(fmt::format("{} heads do not divide over {} devices, and {} splits by heads",
-                                  config.num_attention_heads, setup.devices, setup.engine.name));
+    remarks.push_back({"plan.remark.heads",
+                       {{"heads", std::to_string(config.num_attention_heads)},
+                        {"devices", std::to_string(setup.devices)},
+                        {"engine", setup.engine.name}}});
   }
   if (setup.precision.peak == "fp8_tflops" && !setup.device.find("fp8_tflops") &&
       setup.device.kind == "gpu") {
-    remarks.push_back(
-        fmt::format("{} does not multiply in fp8: weights are read in 8 bits and "
-                    "multiplied as bf16, where the engine has kernels for that",
-                    setup.device.name));
+    remarks.push_back({"plan.remark.fp8", {{"device", setup.device.name}}});
   }
   return remarks;
 }
@@ -143,12 +142,13 @@ Result<PredictFn> predict_here(const SessionOptions& options, const Ceilings& ce
   const auto slice =
       SliceTimes::measure(options, whole->plan, static_cast<int64_t>(longest.prompt_tokens),
                           longest_tokens, static_cast<int64_t>(longest.batch));
-  const std::string basis =
-      slice ? std::string("some of the model's layers, run here just now with random weights")
-            : fmt::format(
-                  "the plan's bytes and operations over this machine's measured ceilings; quench "
-                  "reaches {:.0f} % of the limit in decode and {:.0f} % in prefill ({})",
-                  100.0 * shares.decode, 100.0 * shares.prefill, slice.error().message);
+  Sentence basis = {"plan.basis.slice"};
+  if (!slice) {
+    basis = {"plan.basis.roofline",
+             {{"decode", fmt::format("{:.0f}", 100.0 * shares.decode)},
+              {"prefill", fmt::format("{:.0f}", 100.0 * shares.prefill)},
+              {"why", slice.error().message}}};
+  }
   return PredictFn([=](const Placement& setup) -> Result<Prediction> {
     SessionOptions with_sizes = options;
     const auto tokens = static_cast<int64_t>(setup.prompt_tokens + setup.output_tokens);
@@ -215,9 +215,7 @@ Result<Deployment> deploy(const Placement& setup, const std::string& engine_text
     QUENCH_TRY(Prediction prediction, predict(split));
     if (per_device(prediction, n) > result.fit.usable_bytes) continue;
     result.split_devices = n;
-    result.split_how = splits_tensors(setup)
-                           ? "tensor parallel: every device holds a share of each layer"
-                           : "whole layers on each device, one of which works at a time";
+    result.split_how = {splits_tensors(setup) ? "plan.split.tensors" : "plan.split.layers"};
     result.split_prediction = std::move(prediction);
     break;
   }
@@ -237,6 +235,22 @@ Result<std::vector<ConcurrencyRow>> against_concurrency(const Deployment& deploy
     if (!fits) break;
   }
   return rows;
+}
+
+std::optional<Sentence> disturbance_sentence(const Ceilings& ceilings) {
+  switch (ceilings.disturbance()) {
+    case Disturbance::kNone:
+      return std::nullopt;
+    case Disturbance::kOthers:
+      return Sentence{"plan.disturbed.others",
+                      {{"percent", fixed(100.0 * ceilings.others_share.value_or(0.0), 0)}}};
+    case Disturbance::kMemory: {
+      const Rate& memory = ceilings.read.back().read_gb_s;
+      return Sentence{"plan.disturbed.memory",
+                      {{"best", fixed(memory.best, 0)}, {"median", fixed(memory.median, 0)}}};
+    }
+  }
+  QUENCH_CHECK(false, "no such disturbance: {}", static_cast<int>(ceilings.disturbance()));
 }
 
 Sentence bound_sentence(const Placement& setup, const StepTerms& terms) {

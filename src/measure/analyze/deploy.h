@@ -41,10 +41,10 @@ struct Deployment {
   Fit fit;
   // The smallest number of devices that it fits on, when it does not fit on those of the setup.
   std::optional<int64_t> split_devices;
-  std::string split_how;
+  Sentence split_how;
   std::optional<Prediction> split_prediction;
-  // What the numbers do not say: sentences.
-  std::vector<std::string> remarks;
+  // What the numbers do not say.
+  std::vector<Sentence> remarks;
 
   // What the cost is counted with: the split's where there is one.
   const Prediction& used() const { return split_prediction ? *split_prediction : prediction; }
@@ -66,6 +66,9 @@ struct ConcurrencyRow {
 // Batches 1, 2, 4, ... up to 64, the first that does not fit included.
 Result<std::vector<ConcurrencyRow>> against_concurrency(const Deployment& deployment,
                                                         const PredictFn& predict);
+
+// Why the ceilings of another minute would be others; null: the machine was quiet.
+std::optional<Sentence> disturbance_sentence(const Ceilings& ceilings);
 
 // Why: "memory bandwidth: 15.2 GB of weights at 2039 GB/s are 7.5 ms of 11.9 ms".
 Sentence bound_sentence(const Placement& setup, const StepTerms& terms);

@@ -307,7 +307,7 @@ Json explain_json(const ExplainReport& report) {
            {"decode_tok_s", interval_json(e.sound.decode_tok_s)},
            {"memory_bytes", interval_json(e.sound.memory_bytes)},
            {"bound", e.sound.step.bound()},
-           {"basis", e.sound.calibration.basis}}},
+           {"basis", Strings::of("en")(e.sound.calibration.basis)}}},
          {"limit_s", e.limit_s},
          {"nearest", e.nearest != nullptr ? Json(english(nearest(e))) : Json()},
          {"hypotheses", hypotheses}});
@@ -401,8 +401,8 @@ std::string explain_text(const ExplainReport& report, const Strings& strings) {
     };
     text += claim_text(e.claim, strings) + "\n";
     text += "  " +
-            strings("explain.expected",
-                    {{"what", strings(expectation(e))}, {"basis", e.sound.calibration.basis}}) +
+            strings("explain.expected", {{"what", strings(expectation(e))},
+                                         {"basis", strings(e.sound.calibration.basis)}}) +
             "\n";
     line("explain.nearest", strings(nearest(e)));
     line(e.is_flagged ? "explain.verdict.flagged" : "explain.verdict",

@@ -65,9 +65,6 @@ Subject subject_of(const Placement& p) {
 
 bool is_quantized(const Precision& precision) { return precision.weight_bits < 16.0; }
 
-// Behind a link, unlike a processor, or a chip whose parts share one memory.
-bool has_own_memory(const Hardware& device) { return device.kind == "gpu" || device.kind == "npu"; }
-
 double link_bytes_per_s(const Hardware& device) {
   return device.find("pcie_gb_s").value_or(16.0) * kLinkShare * 1e9;
 }
@@ -100,7 +97,7 @@ void add_modelled(const Predictor& predictor, const Claim& claim, const Predicti
     all.add("no-cache", 0.15, tokens * step_s, tokens * step_s,
             {{"tokens", fixed(whole.prompt_tokens, 0)}, {"ms", fixed(step_s * 1e3, 1)}});
   }
-  if (!has_own_memory(p.device)) return;
+  if (!p.device.has_own_memory()) return;
   const double bytes = sound.memory.weights_bytes;
   all.add("host-fallback", 0.25, tokens * sound.step.weights_bytes / kHostHighBytesPerS,
           tokens * sound.step.weights_bytes / kHostLowBytesPerS,
@@ -111,7 +108,7 @@ void add_modelled(const Predictor& predictor, const Claim& claim, const Predicti
 
 void add_offload(const Claim& claim, const Prediction& sound, Collector& all) {
   const Placement& p = claim.placement;
-  if (!has_own_memory(p.device)) return;
+  if (!p.device.has_own_memory()) return;
   if (const auto shortage = find_shortage(claim, sound)) {
     all.add("does-not-fit", 8.0, shortage->low_s, shortage->high_s,
             {{"needed", gb(shortage->needed_bytes, 1)},
@@ -158,7 +155,7 @@ void add_factors(const Predictor& predictor, const Claim& claim, const Predictio
   if (p.device.kind == "cpu") {
     all.add("memory-channels", 0.4, 1.3 * expected, 8.0 * expected);
   }
-  if (has_own_memory(p.device)) all.add("layer-split", 0.4, 1.3 * expected, 10.0 * expected);
+  if (p.device.has_own_memory()) all.add("layer-split", 0.4, 1.3 * expected, 10.0 * expected);
   const double slower_host = sound.step.host_s > 0.0
                                  ? request_s(p,
                                              [&] {
@@ -236,7 +233,7 @@ bool Shortage::rules_out(double request_s) const { return request_s < low_s / kS
 
 std::optional<Shortage> find_shortage(const Claim& claim, const Prediction& sound) {
   const Placement& p = claim.placement;
-  if (!has_own_memory(p.device)) return std::nullopt;
+  if (!p.device.has_own_memory()) return std::nullopt;
   Shortage result;
   // What loading needs for a moment is no need of running.
   MemoryTerms running = sound.memory;

@@ -4,12 +4,10 @@
 
 #include "measure/bench_record.h"
 #include "measure/report/lookup.h"
+#include "plan/hardware.h"
 
 namespace quench {
 namespace {
-
-// Prices and power of this machine have no entry in hardware/.
-constexpr const char* kThisMachine = "this machine";
 
 // Joules of the counted runs over their seconds, where the processors count them.
 std::optional<double> measured_watt(const Json& record) {
@@ -72,7 +70,9 @@ void add_record(MeasuredCost& cost, const Json& record, const std::string& profi
 
 Result<CostInputs> inputs_of(const CostWishes& wishes, const std::optional<double>& watt) {
   if (!wishes.names_a_price()) return CostInputs{};
-  const PricedDevices machine = {kThisMachine, 1, watt, watt ? "measured" : "not known"};
+  // Its prices and power have no entry in hardware/.
+  const PricedDevices machine = {
+      kThisMachine, 1, watt, {watt ? "plan.power.measured" : "plan.power.unknown"}};
   return read_cost_inputs(wishes, machine, machine);
 }
 
@@ -120,7 +120,7 @@ Result<void> add_cost(const CostWishes& wishes, Json& measurement) {
   measurement["cost"] = cost_wishes_json(wishes);
   QUENCH_TRY(const MeasuredCost cost, measured_cost(measurement));
   measurement["cost"]["currency"] = cost.prices.currency;
-  measurement["cost"]["inputs"] = cost.prices.lines;
+  measurement["cost"]["inputs"] = english(cost.prices.lines);
   const bool pays_off = cost.break_even && cost.break_even->exists;
   measurement["cost"]["break_even_hours"] =
       pays_off ? range_json(cost.break_even->own_hours) : Json();

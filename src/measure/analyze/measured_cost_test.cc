@@ -54,6 +54,7 @@ TEST(MeasuredCost, RentAndPurchaseAreCountedPerMillionTokens) {
   EXPECT_NEAR(json["cost"]["break_even_hours"]["low"].get<double>(), 900.0 / (1.8 - power), 1e-3);
   EXPECT_EQ(json["cost"]["rows"].size(), 2U);
   EXPECT_EQ(json["cost"]["purchase"], "900USD");  // as quench compare reads it
+  EXPECT_NE(json["cost"]["inputs"].dump().find("100 W busy (measured)"), std::string::npos);
   EXPECT_NE(json["id"], "0123");
 }
 

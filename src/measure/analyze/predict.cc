@@ -256,24 +256,30 @@ PredictorFit Predictor::calibrate(const Placement& setup, const std::string& eng
   PredictorFit result;
   result.speed = prior_fit(known);
   result.noise = 0.1;
-  result.basis = fmt::format("what is known of {} engines; no measured row", setup.engine.kind);
+  result.basis = {"plan.basis.prior", {{"kind", setup.engine.kind}}};
   const RowList* last = nullptr;
-  auto refine = [&](const RowList& rows, double scatter, std::string basis) {
+  auto refine = [&](const RowList& rows, double scatter, Sentence basis) {
     // The same rows again say nothing new, except that a version's own need no scatter.
     if (rows.empty() || (scatter > 0.0 && last != nullptr && rows.size() == last->size())) return;
     result.speed = fit_rows(known, rows, scatter);
     result.noise = remaining_noise(result.speed, rows);
     result.num_models = count_models(rows);
-    result.basis = fmt::format("{}, {} rows of {} models", basis, rows.size(), result.num_models);
+    basis.values["rows"] = std::to_string(rows.size());
+    basis.values["models"] = std::to_string(result.num_models);
+    result.basis = std::move(basis);
     known = to_prior(to_constants(result.speed.value), kVersionSd);
     last = &rows;
   };
-  const std::string name = setup.engine.name + " " + precision;
-  refine(family, kScatter, name);
-  refine(device, kScatter, fmt::format("{} on {}", name, setup.device.name));
+  auto on_device = [&](const std::string& engine) {
+    return Sentence{"plan.basis.rows_on",
+                    {{"engine", engine}, {"precision", precision}, {"device", setup.device.name}}};
+  };
+  refine(family, kScatter,
+         {"plan.basis.rows", {{"engine", setup.engine.name}, {"precision", precision}}});
+  refine(device, kScatter, on_device(setup.engine.name));
   if (!family.empty() && device.empty()) widen(result.speed, kDeviceSd);
   if (last != nullptr && version.empty()) widen(result.speed, kUnnamedSd);
-  refine(version, 0.0, fmt::format("{} {} on {}", engine_text, precision, setup.device.name));
+  refine(version, 0.0, on_device(engine_text));
   if (!has_precision && last != nullptr) {
     constexpr size_t kN = kNumStepConstants;
     result.speed.value[kEfficiency] = prior.value[kEfficiency];
@@ -282,7 +288,9 @@ PredictorFit Predictor::calibrate(const Placement& setup, const std::string& eng
           result.speed.covariance[kEfficiency * kN + k] = 0.0;
     result.speed.covariance[kEfficiency * kN + kEfficiency] =
         prior.log_sd[kEfficiency] * prior.log_sd[kEfficiency];
-    result.basis += fmt::format("; its efficiency in {} is that of its kind", setup.precision.name);
+    result.basis = {"plan.basis.other_precision",
+                    {{"precision", setup.precision.name}},
+                    {{"basis", std::move(result.basis)}}};
   }
   result.constants = to_constants(result.speed.value);
   result.memory = fit_memory(setup, engine_text, scope);

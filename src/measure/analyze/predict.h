@@ -12,6 +12,7 @@
 #include "measure/analyze/map_fit.h"
 #include "measure/analyze/published.h"
 #include "measure/analyze/step_model.h"
+#include "measure/report/strings.h"
 
 namespace quench {
 
@@ -30,7 +31,7 @@ struct PredictorFit {
   MapFit memory;
   double noise = 0.0;      // log deviation of the rows around the fit
   int64_t num_models = 0;  // fitted to; 0: prior knowledge only
-  std::string basis;       // in words
+  Sentence basis;
 };
 
 struct MemoryTerms {

@@ -1,4 +1,5 @@
-// What quench plan prints: text for people, quench.plan/1 for programs. Pure functions; any thread.
+// What quench plan prints: text for people in one language, quench.plan/1 for programs. Pure
+// functions; any thread.
 #pragma once
 
 #include <string>
@@ -9,9 +10,9 @@
 namespace quench {
 
 Json plan_json(const Deployment& deployment, const CostPlan& cost);
-std::string plan_text(const Deployment& deployment, const CostPlan& cost);
-std::string advice_text(const Advice& advice);
+std::string plan_text(const Deployment& deployment, const CostPlan& cost, const Strings& strings);
+std::string advice_text(const Advice& advice, const Strings& strings);
 // Two lines per engine: the means over groups of five models and more.
-std::string accuracy_summary(const std::vector<AccuracyGroup>& groups);
+std::string accuracy_summary(const std::vector<AccuracyGroup>& groups, const Strings& strings);
 
 }  // namespace quench

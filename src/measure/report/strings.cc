@@ -64,6 +64,12 @@ std::string Strings::join(const std::vector<std::string>& parts) const {
 
 std::string fixed(double value, int decimals) { return fmt::format("{:.{}f}", value, decimals); }
 
+Json english(const std::vector<Sentence>& sentences) {
+  Json texts = Json::array();
+  for (const Sentence& sentence : sentences) texts.push_back(Strings::of("en")(sentence));
+  return texts;
+}
+
 std::string profile_text(const Strings& strings, const std::string& profile) {
   return profile == "reference" ? strings("reference") : profile;
 }

@@ -44,6 +44,9 @@ class Strings {
   std::map<std::string, std::string, std::less<>> texts_;
 };
 
+// Each of them in English, as JSON has them.
+Json english(const std::vector<Sentence>& sentences);
+
 // A part of a reason: which sentence of strings/*.json, with what in it. A value is text that is
 // the same in every language, or a list of such.
 struct Clause {

@@ -41,12 +41,6 @@ std::string csv_field(const std::string& text) {
   return result + '"';
 }
 
-std::string pad(const std::string& text, size_t width, Align align) {
-  const auto taken = static_cast<size_t>(display_width(text));
-  const std::string space(width > taken ? width - taken : 0, ' ');
-  return align == Align::kRight ? space + text : text + space;
-}
-
 std::string joined(size_t count, const char* separator,
                    const std::function<std::string(size_t)>& part) {
   std::string line;
@@ -78,6 +72,12 @@ int display_width(std::string_view utf8) {
   return width;
 }
 
+std::string padded(const std::string& text, size_t width, Align align) {
+  const auto taken = static_cast<size_t>(display_width(text));
+  const std::string space(width > taken ? width - taken : 0, ' ');
+  return align == Align::kRight ? space + text : text + space;
+}
+
 std::string Table::text(bool bold) const {
   std::vector<size_t> widths;
   for (const TableColumn& column : columns)
@@ -89,8 +89,9 @@ std::string Table::text(bool bold) const {
       widths[c] = std::max(widths[c], static_cast<size_t>(display_width(row[c].text)));
   }
   auto line = [&](const std::function<const std::string&(size_t)>& cell) {
-    std::string text = joined(columns.size(), "  ",
-                              [&](size_t c) { return pad(cell(c), widths[c], columns[c].align); });
+    std::string text = joined(columns.size(), "  ", [&](size_t c) {
+      return padded(cell(c), widths[c], columns[c].align);
+    });
     text.erase(text.find_last_not_of(' ') + 1);
     return text;
   };

@@ -41,6 +41,9 @@ struct Table {
 // Columns that the text takes on a terminal: 2 for most Chinese characters, 0 for combining marks.
 int display_width(std::string_view utf8);
 
+// With spaces up to so many columns of a terminal, on the side that `align` leaves free.
+std::string padded(const std::string& text, size_t width, Align align);
+
 // Whether escape sequences are welcome on stdout: a terminal, and no NO_COLOR (no-color.org).
 bool stdout_takes_style();
 
