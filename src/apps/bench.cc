@@ -61,23 +61,26 @@ Result<void> check_flags(const BenchFlags& flags) {
 
 Result<void> write_page(const BenchFlags& flags, const std::string& page) {
   QUENCH_TRY_VOID(write_file_atomic(flags.html_path, page));
-  if (!flags.is_machine_read()) std::printf("Report: %s\n", flags.html_path.c_str());
+  const Strings& strings = Strings::of(flags.options.lang);
+  if (!flags.is_machine_read())
+    std::printf("%s %s\n", strings("written.report").c_str(), flags.html_path.c_str());
   return {};
 }
 
 // Keeping is the last thing and fails without harm: the figures are printed by then.
-void keep(const Json& record, bool is_quiet) {
+void keep(const Json& record, const Strings& strings, bool is_quiet) {
   const auto kept = keep_in_history(record);
   if (!kept) {
     std::fprintf(stderr, "quench: %s\n", kept.error().message.c_str());
   } else if (!is_quiet) {
-    std::printf("Kept as %s (quench history).\n", record["id"].get<std::string>().c_str());
+    std::printf("%s\n", strings("written.kept", {{"id", record["id"]}}).c_str());
   }
 }
 
 // How near earlier predictions came, in a line each; so far nothing, where nothing was predicted.
-void print_scores(const std::vector<Measurement>& measurements, bool is_quiet) {
-  const std::string scores = score_text(measurements);
+void print_scores(const std::vector<Measurement>& measurements, const Strings& strings,
+                  bool is_quiet) {
+  const std::string scores = score_text(measurements, strings);
   if (!is_quiet) std::fputs(scores.c_str(), stdout);
 }
 
@@ -123,8 +126,8 @@ Result<void> bench_grid(BenchFlags& flags) {
     std::fputs(grid_text(json, strings, stdout_takes_style()).c_str(), stdout);
   }
   if (!flags.no_history) {
-    keep(json, flags.is_machine_read());
-    print_scores(measurements_of(*grid, utc_time()), flags.is_machine_read());
+    keep(json, strings, flags.is_machine_read());
+    print_scores(measurements_of(*grid, utc_time()), strings, flags.is_machine_read());
   }
   if (!flags.html_path.empty()) QUENCH_TRY_VOID(write_page(flags, grid_html(json, strings)));
   return refuse(grid->problems);
@@ -169,9 +172,9 @@ Result<void> bench_protocol(BenchFlags& flags) {
     std::fputs(bench_text(record, strings, stdout_takes_style()).c_str(), stdout);
   }
   if (!flags.no_history) {
-    keep(record, flags.is_machine_read());
+    keep(record, strings, flags.is_machine_read());
     if (const auto measurement = measurement_of(record))
-      print_scores({*measurement}, flags.is_machine_read());
+      print_scores({*measurement}, strings, flags.is_machine_read());
   }
   if (!flags.html_path.empty()) QUENCH_TRY_VOID(write_page(flags, bench_html(record, strings)));
   if (!done) return done;

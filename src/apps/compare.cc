@@ -119,7 +119,8 @@ Result<void> compare(const CompareFlags& flags) {
   if (flags.html_path.empty()) return {};
   const std::string page = compare_html(comparison_json(comparison), a, b, strings);
   QUENCH_TRY_VOID(write_file_atomic(flags.html_path, page));
-  if (flags.output == "text") std::printf("\nReport: %s\n", flags.html_path.c_str());
+  if (flags.output == "text")
+    std::printf("\n%s %s\n", strings("written.report").c_str(), flags.html_path.c_str());
   return {};
 }
 

@@ -136,7 +136,8 @@ Result<void> explain_run(const ExplainFlags& flags) {
   const auto report = explain_here(std::move(options));
   line.clear();
   if (!report) return tl::unexpected(report.error());
-  const std::string scores = score_text({measurement_of(*report, utc_time())});
+  const std::string scores =
+      score_text({measurement_of(*report, utc_time())}, Strings::of(flags.lang));
   if (flags.json) {
     print_json(live_json(*report));
   } else {

@@ -14,6 +14,7 @@
 #include "measure/history.h"
 #include "measure/records.h"
 #include "measure/report/shootout_report.h"
+#include "measure/report/table.h"
 
 namespace quench {
 namespace {
@@ -88,23 +89,26 @@ Result<void> write_results(ShootoutFlags flags, const Shootout& shootout, const 
       const auto kept = keep_in_history(record);
       if (!kept) std::fprintf(stderr, "quench: %s\n", kept.error().message.c_str());
       if (const auto measurement = measurement_of(record)) {
-        const std::string scores = score_text({*measurement});
+        const std::string scores = score_text({*measurement}, strings);
         if (!scores.empty()) std::printf("%s: %s", measurement->key.format.c_str(), scores.c_str());
       }
     }
   }
   if (!flags.markdown_path.empty()) {
     QUENCH_TRY_VOID(write_file_atomic(flags.markdown_path, shootout_markdown(json, strings)));
-    std::printf("%-9s%s\n", "Markdown:", flags.markdown_path.c_str());
+    std::printf("%s%s\n", padded(strings("written.markdown"), 9, Align::kLeft).c_str(),
+                flags.markdown_path.c_str());
   }
   if (!flags.json_path.empty()) {
     QUENCH_TRY_VOID(write_file_atomic(
         flags.json_path, json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n"));
-    std::printf("%-9s%s\n", "Numbers:", flags.json_path.c_str());
+    std::printf("%s%s\n", padded(strings("written.numbers"), 9, Align::kLeft).c_str(),
+                flags.json_path.c_str());
   }
   if (!flags.html_path.empty()) {
     QUENCH_TRY_VOID(write_file_atomic(flags.html_path, shootout_html(json, strings)));
-    std::printf("%-9s%s\n", "Report:", flags.html_path.c_str());
+    std::printf("%s%s\n", padded(strings("written.report"), 9, Align::kLeft).c_str(),
+                flags.html_path.c_str());
   }
   return {};
 }

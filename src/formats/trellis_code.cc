@@ -157,6 +157,12 @@ int TrellisCode::index(uint32_t window) const {
   return result;
 }
 
+int TrellisCode::bits_at(int m) const { return step_bits[m % 2]; }
+int TrellisCode::pair_bits() const { return step_bits[0] + step_bits[1]; }
+int64_t TrellisCode::tile_bytes(int64_t cols) const { return cols * pair_bits(); }
+double TrellisCode::bits_per_weight() const { return 0.5 * pair_bits(); }
+int64_t TrellisCode::cols_step() const { return pair_bits() % 2 == 0 ? kTrellisCols : 64; }
+
 float trellis_row_scale(const TrellisCode& code, const float* row, int64_t cols) {
   double squares = 0.0;
   for (int64_t i = 0; i < cols; ++i) squares += static_cast<double>(row[i]) * row[i];

@@ -36,13 +36,13 @@ struct TrellisCode {
   int8_t levels[64];  // antisymmetric: levels[63 - i] = -levels[i]
 
   int index(uint32_t window) const;
-  constexpr int bits_at(int m) const { return step_bits[m % 2]; }
-  constexpr int pair_bits() const { return step_bits[0] + step_bits[1]; }
-  constexpr double bits_per_weight() const { return 0.5 * pair_bits(); }
+  // Not inline: kernels of one instruction set call them.
+  int bits_at(int m) const;
+  int pair_bits() const;
+  int64_t tile_bytes(int64_t cols) const;
+  double bits_per_weight() const;
   // Rows have a multiple of so many columns: their blocks end with a whole byte.
-  constexpr int64_t cols_step() const { return pair_bits() % 2 == 0 ? kTrellisCols : 64; }
-  // Of a tile.
-  constexpr int64_t tile_bytes(int64_t cols) const { return cols * pair_bits(); }
+  int64_t cols_step() const;
 };
 
 // The scale of a row [cols] as it will be read back from f16.

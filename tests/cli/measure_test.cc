@@ -37,7 +37,7 @@ TEST_F(CliMeasure, BenchOfTheDemoIsKept) {
                               "1", "--label", "mine", "--lang", "zh"});
   ASSERT_EQ(text.status, 0) << text.err;
   for (const char* word : {"首字延迟 ms", "完整回答 s", "占极限 %", "预填 tok/s", "聊天", "文章",
-                           "代码", "中文提示", "冷启动：载入", "内存：", "机器：", "Kept as "})
+                           "代码", "中文提示", "冷启动：载入", "内存：", "机器：", "已保存为 "})
     EXPECT_NE(text.out.find(word), std::string::npos) << word << "\n" << text.out;
   const Output list = quench({"history", "--label", "mine", "--json"});
   ASSERT_EQ(list.status, 0) << list.err;

@@ -69,28 +69,32 @@ std::optional<double> sum_of_others(std::optional<double> others, std::optional<
   return others ? std::optional(*others + steal.value_or(0.0)) : std::nullopt;
 }
 
-std::string sentence(const std::vector<Score>& scores) {
-  std::string text;
-  for (const ScoreSummary& one : summarize_scores(scores)) {
-    const auto inside =
-        static_cast<int64_t>(std::llround(one.inside_share * static_cast<double>(one.count)));
-    text += fmt::format(
-        "{} {:.0f} % off ({})", one.metric == "ttft_s" ? "first token" : "time per token",
-        100.0 * one.mean_error,
-        one.count == 1 ? std::string(inside == 1 ? "inside its interval" : "outside its interval")
-                       : fmt::format("{} of {} inside their intervals", inside, one.count));
-    if (one.model_count > 0)
-      text += fmt::format(", {:.0f} % by what the machine reached beside it",
-                          100.0 * one.mean_model_error);
-    text += ", ";
-  }
-  if (text.empty()) return text;
-  text.resize(text.size() - 2);
+// How near the figures of one metric came.
+std::string summary_text(const ScoreSummary& one, const Strings& strings) {
+  const auto inside =
+      static_cast<int64_t>(std::llround(one.inside_share * static_cast<double>(one.count)));
+  const std::string interval =
+      one.count == 1 ? strings(inside == 1 ? "explain.score.inside" : "explain.score.outside")
+                     : strings("explain.score.of", {{"inside", std::to_string(inside)},
+                                                    {"count", std::to_string(one.count)}});
+  const std::string text =
+      strings(one.metric == "ttft_s" ? "explain.score.ttft" : "explain.score.tpot",
+              {{"percent", fixed(100.0 * one.mean_error, 0)}, {"interval", interval}});
+  if (one.model_count == 0) return text;
+  return strings("explain.score.beside",
+                 {{"score", text}, {"percent", fixed(100.0 * one.mean_model_error, 0)}});
+}
+
+std::string scores_text(const std::vector<Score>& scores, const Strings& strings) {
+  std::vector<std::string> parts;
+  for (const ScoreSummary& one : summarize_scores(scores))
+    parts.push_back(summary_text(one, strings));
+  if (parts.empty()) return "";
+  std::map<std::string, std::string> values = {{"time", scores.front().prediction_time},
+                                               {"scores", strings.join(parts)}};
   const auto others = scores.front().others_share;
-  return fmt::format(
-      "Predicted on {}: {}{}.", scores.front().prediction_time, text,
-      others ? fmt::format("; others took {:.0f} % of the processors meanwhile", 100.0 * *others)
-             : "");
+  if (others) values["percent"] = fixed(100.0 * *others, 0);
+  return strings(others ? "explain.score.line_others" : "explain.score.line", values);
 }
 
 Result<std::unique_ptr<History>> open_user_history() {
@@ -292,16 +296,16 @@ Result<std::vector<Score>> score_in_history(History& history, const Measurement&
   return scores;
 }
 
-Result<std::string> score_measurement(const Measurement& measurement) {
+Result<std::string> score_measurement(const Measurement& measurement, const Strings& strings) {
   QUENCH_TRY(const auto history, open_user_history());
   QUENCH_TRY(const std::vector<Score> scores, score_in_history(*history, measurement));
-  return scores.empty() ? std::string() : sentence(scores);
+  return scores.empty() ? std::string() : scores_text(scores, strings);
 }
 
-std::string score_text(const std::vector<Measurement>& measurements) {
+std::string score_text(const std::vector<Measurement>& measurements, const Strings& strings) {
   std::string text;
   for (const Measurement& one : measurements) {
-    const auto line = score_measurement(one);
+    const auto line = score_measurement(one, strings);
     const std::string& part = line ? *line : line.error().message;
     if (!part.empty()) text += part + "\n";
   }

@@ -71,9 +71,9 @@ std::vector<Score> score(const KeptPrediction& prediction, const Measurement& me
 // Finds the newest prediction of the same thing and keeps the scores; empty: nothing was predicted.
 Result<std::vector<Score>> score_in_history(History& history, const Measurement& measurement);
 // The same in the user's history, as a sentence; empty: nothing was predicted.
-Result<std::string> score_measurement(const Measurement& measurement);
+Result<std::string> score_measurement(const Measurement& measurement, const Strings& strings);
 // The sentence, and what went wrong, for people: the figures are theirs either way.
-std::string score_text(const std::vector<Measurement>& measurements);
+std::string score_text(const std::vector<Measurement>& measurements, const Strings& strings);
 Result<void> keep_prediction(const KeptPrediction& prediction);
 
 }  // namespace quench

@@ -92,9 +92,9 @@ TEST(Score, OfARecordIsThatOfItsMedians) {
 TEST(Score, FindsThePredictionInTheHistoryAndSaysHowFarOffItWas) {
   const OwnData data;
   const auto measurement = measurement_of(demo_record());
-  EXPECT_EQ(*score_measurement(*measurement), "");  // nobody predicted it
+  EXPECT_EQ(*score_measurement(*measurement, Strings::of("en")), "");  // nobody predicted it
   ASSERT_TRUE(keep_prediction(kept_prediction()));
-  const auto line = score_measurement(*measurement);
+  const auto line = score_measurement(*measurement, Strings::of("en"));
   ASSERT_TRUE(line) << line.error().message;
   EXPECT_EQ(*line,
             "Predicted on 2026-01-01T00:00:00Z: first token 17 % off (inside its interval), time "
