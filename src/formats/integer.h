@@ -18,21 +18,35 @@
 namespace quench::integer_format {
 
 inline void put_codes(const uint8_t* codes, int64_t count, int bits, std::byte* out) {
+  int64_t i = 0;
+  if (bits == 8) {
+    std::memcpy(out, codes, static_cast<size_t>(count));
+    return;
+  }
+  for (; i + 8 <= count; i += 8, out += bits) {  // whole bytes
+    uint64_t word = 0;
+    for (int j = 0; j < 8; ++j) word |= static_cast<uint64_t>(codes[i + j]) << (j * bits);
+    std::memcpy(out, &word, static_cast<size_t>(bits));
+  }
   uint32_t buffer = 0;
   int filled = 0;
-  for (int64_t i = 0; i < count; ++i) {
+  for (; i < count; ++i) {
     buffer |= static_cast<uint32_t>(codes[i]) << filled;
     for (filled += bits; filled >= 8; filled -= 8, buffer >>= 8)
       *out++ = static_cast<std::byte>(buffer);
   }
 }
 
+constexpr int64_t kLanes = 8;  // numbers side by side that a compiler makes vectors of
+
 // Half to even, for |x| < 2^22: adding 1.5 * 2^23 leaves no bits behind the point. One addition
 // where nearbyint() is a call, and there is one per weight of a model.
 inline float round_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
 inline float nearest_level(float x, float inverse, float low, float high) {
-  return round_even(std::clamp(x * inverse, low, high));
+  const float level = x * inverse;
+  const float above = level < low ? low : level;
+  return round_even(above > high ? high : above);
 }
 
 // Squared error of rounding x with the given stored scale and zero.
@@ -40,12 +54,45 @@ inline double rounding_error(const float* x, int64_t count, float scale, int zer
   const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
   const auto low = static_cast<float>(-zero);
   const auto high = static_cast<float>(max_code - zero);
-  double error = 0.0;
-  for (int64_t i = 0; i < count; ++i) {
-    const double difference = x[i] - scale * nearest_level(x[i], inverse, low, high);
-    error += difference * difference;
+  const auto square = [&](float value) {
+    const double difference = value - scale * nearest_level(value, inverse, low, high);
+    return difference * difference;
+  };
+  // Sums of their own for each lane of a vector: one sum waits for its last addition.
+  double sums[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int64_t j = 0; j < kLanes; ++j) sums[j] += square(x[i + j]);
   }
+  double error = 0.0;
+  for (; i < count; ++i) error += square(x[i]);
+  for (const double sum : sums) error += sum;
   return error;
+}
+
+struct Extremes {
+  float low;
+  float high;
+};
+// Of at least one number.
+inline Extremes extremes(const float* x, int64_t count) {
+  float low[kLanes];
+  float high[kLanes];
+  std::fill_n(low, kLanes, x[0]);
+  std::fill_n(high, kLanes, x[0]);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int64_t j = 0; j < kLanes; ++j) {
+      low[j] = x[i + j] < low[j] ? x[i + j] : low[j];
+      high[j] = x[i + j] > high[j] ? x[i + j] : high[j];
+    }
+  }
+  Extremes result = {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
+  for (; i < count; ++i) {
+    result.low = std::min(result.low, x[i]);
+    result.high = std::max(result.high, x[i]);
+  }
+  return result;
 }
 
 inline void put_rounded(const float* x, int64_t count, float scale, int zero, int bits,
@@ -71,19 +118,19 @@ inline void put_rounded(const float* x, int64_t count, float scale, int zero, in
 inline void encode(const Format& format, const float* x, int64_t, int64_t cols,
                    const Planes& tile) {
   const int max_code = (1 << format.bits) - 1;
-  const auto [low, high] = std::minmax_element(x, x + cols);
+  const auto [low, high] = extremes(x, cols);
   float scale = 0.0f;
   int zero = 1 << (format.bits - 1);
   if (format.zero_point) {
-    const float bottom = std::min(*low, 0.0f);
+    const float bottom = std::min(low, 0.0f);
     scale = stored_scale(format.grid.scale,
-                         (std::max(*high, 0.0f) - bottom) / static_cast<float>(max_code));
+                         (std::max(high, 0.0f) - bottom) / static_cast<float>(max_code));
     zero = scale == 0.0f
                ? 0
                : std::clamp(static_cast<int>(std::nearbyint(-bottom / scale)), 0, max_code);
     tile[2][0] = static_cast<std::byte>(zero);
   } else {
-    const float extreme = -*low > *high ? *low : *high;
+    const float extreme = -low > high ? low : high;
     const float full = stored_scale(format.grid.scale, -extreme / static_cast<float>(zero));
     const float even =
         stored_scale(format.grid.scale, std::fabs(extreme) / static_cast<float>(zero - 1));
