@@ -79,6 +79,10 @@ ConstPlanes Format::row_planes(const ConstPlanes& matrix, int64_t row, int64_t c
 
 void Format::encode_rows(const float* x, int64_t rows, int64_t cols, const Planes& first) const {
   for (int64_t row = 0; row < rows; row += tile_rows) {
+    if (encode_run != nullptr) {
+      encode_run(*this, x + row * cols, cols / tile_cols, row_planes(first, row, cols));
+      continue;
+    }
     for_each_tile(*this, row_planes(first, row, cols), cols,
                   [&](const Planes& tile, int64_t column) {
                     encode(*this, x + row * cols + column, cols, tile_width(cols), tile);

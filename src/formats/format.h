@@ -88,6 +88,9 @@ struct Format {
   // row length when tile_cols is 0. Values must be finite. Null: the format is only read.
   void (*encode)(const Format& format, const float* x, int64_t x_stride, int64_t cols,
                  const Planes& tile) = nullptr;
+  // The same for neighbours of one row, sooner: x [tiles * tile_cols], tile_rows 1. Null: none.
+  void (*encode_run)(const Format& format, const float* x, int64_t tiles,
+                     const Planes& first) = nullptr;
   // Decodes one tile to x: [tile_rows, cols] f32, rows `x_stride` apart. The exact value of every
   // code is defined here.
   void (*decode)(const Format& format, const ConstPlanes& tile, int64_t cols, float* x,

@@ -13,9 +13,20 @@
 #include <string>
 #include <vector>
 
+#include "base/lanes.h"
 #include "formats/scale.h"
 
 namespace quench::integer_format {
+
+// Eight codes, one per byte, side by side: the odd ones move to their neighbours, pairs to pairs,
+// fours to fours.
+inline uint64_t join_codes(uint64_t bytes, int bits) {
+  constexpr uint64_t kEvenBytes = 0x00ff00ff00ff00ff;
+  constexpr uint64_t kEvenPairs = 0x0000ffff0000ffff;
+  const uint64_t pairs = (bytes & kEvenBytes) | (bytes >> 8 & kEvenBytes) << bits;
+  const uint64_t fours = (pairs & kEvenPairs) | (pairs >> 16 & kEvenPairs) << (2 * bits);
+  return (fours & 0xffffffff) | fours >> 32 << (4 * bits);
+}
 
 inline void put_codes(const uint8_t* codes, int64_t count, int bits, std::byte* out) {
   int64_t i = 0;
@@ -24,8 +35,9 @@ inline void put_codes(const uint8_t* codes, int64_t count, int bits, std::byte* 
     return;
   }
   for (; i + 8 <= count; i += 8, out += bits) {  // whole bytes
-    uint64_t word = 0;
-    for (int j = 0; j < 8; ++j) word |= static_cast<uint64_t>(codes[i + j]) << (j * bits);
+    uint64_t bytes = 0;
+    std::memcpy(&bytes, codes + i, 8);
+    const uint64_t word = join_codes(bytes, bits);
     std::memcpy(out, &word, static_cast<size_t>(bits));
   }
   uint32_t buffer = 0;
@@ -37,77 +49,40 @@ inline void put_codes(const uint8_t* codes, int64_t count, int bits, std::byte* 
   }
 }
 
-constexpr int64_t kLanes = 8;  // numbers side by side that a compiler makes vectors of
-
-// Half to even, for |x| < 2^22: adding 1.5 * 2^23 leaves no bits behind the point. One addition
-// where nearbyint() is a call, and there is one per weight of a model.
-inline float round_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
-
-inline float nearest_level(float x, float inverse, float low, float high) {
-  const float level = x * inverse;
-  const float above = level < low ? low : level;
-  return round_even(above > high ? high : above);
-}
-
-// Squared error of rounding x with the given stored scale and zero.
-inline double rounding_error(const float* x, int64_t count, float scale, int zero, int max_code) {
-  const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
-  const auto low = static_cast<float>(-zero);
-  const auto high = static_cast<float>(max_code - zero);
-  const auto square = [&](float value) {
-    const double difference = value - scale * nearest_level(value, inverse, low, high);
+// The nearest whole number in [low, high] of x over a scale.
+template <class L>
+struct Rounding {
+  L scale, inverse, low, high;
+  [[gnu::always_inline]] Rounding(float scale_, int zero, int max_code)
+      : scale(L::splat(scale_)),
+        inverse(L::splat(scale_ != 0.0f ? 1.0f / scale_ : 0.0f)),
+        low(L::splat(static_cast<float>(-zero))),
+        high(L::splat(static_cast<float>(max_code - zero))) {}
+  [[gnu::always_inline]] L level(const L& x) const {
+    return round_even(min(max(x * inverse, low), high));
+  }
+  [[gnu::always_inline]] L square_error(const L& x) const {
+    const L difference = x - scale * level(x);
     return difference * difference;
-  };
-  // Sums of their own for each lane of a vector: one sum waits for its last addition.
-  double sums[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) sums[j] += square(x[i + j]);
   }
-  double error = 0.0;
-  for (; i < count; ++i) error += square(x[i]);
-  for (const double sum : sums) error += sum;
-  return error;
-}
-
-struct Extremes {
-  float low;
-  float high;
 };
-// Of at least one number.
-inline Extremes extremes(const float* x, int64_t count) {
-  float low[kLanes];
-  float high[kLanes];
-  std::fill_n(low, kLanes, x[0]);
-  std::fill_n(high, kLanes, x[0]);
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) {
-      low[j] = x[i + j] < low[j] ? x[i + j] : low[j];
-      high[j] = x[i + j] > high[j] ? x[i + j] : high[j];
-    }
-  }
-  Extremes result = {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
-  for (; i < count; ++i) {
-    result.low = std::min(result.low, x[i]);
-    result.high = std::max(result.high, x[i]);
-  }
-  return result;
-}
 
-inline void put_rounded(const float* x, int64_t count, float scale, int zero, int bits,
-                        std::byte* out) {
+template <class L>
+[[gnu::always_inline]] inline void put_rounded(const float* x, int64_t count, float scale, int zero,
+                                               int bits, std::byte* out) {
   constexpr int64_t kChunk = 128;  // whole bytes for every width
-  const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
-  const auto low = static_cast<float>(-zero);
-  const auto high = static_cast<float>((1 << bits) - 1 - zero);
+  const Rounding<L> rounding(scale, zero, (1 << bits) - 1);
+  const L offset = L::splat(static_cast<float>(zero));
   for (int64_t begin = 0; begin < count; begin += kChunk) {
     const int64_t n = std::min(kChunk, count - begin);
+    float level[kChunk] = {};
+    for_each_lanes<L>(
+        x + begin, n, [&](const L& v, int64_t i) __attribute__((always_inline)) {
+          (rounding.level(v) + offset).store(level + i);
+        });
     uint8_t codes[kChunk];
-    for (int64_t i = 0; i < n; ++i) {
-      codes[i] = static_cast<uint8_t>(
-          static_cast<int>(nearest_level(x[begin + i], inverse, low, high)) + zero);
-    }
+    for (int64_t i = 0; i < kChunk; ++i)
+      codes[i] = static_cast<uint8_t>(static_cast<int>(level[i]));
     put_codes(codes, n, bits, out + begin * bits / 8);
   }
 }
@@ -115,30 +90,42 @@ inline void put_rounded(const float* x, int64_t count, float scale, int zero, in
 // Round to nearest. Symmetric: of the two natural scales (the largest magnitude at the outermost
 // negative code, or at the outermost positive one with that of the other sign left unused) the one
 // with the smaller squared error.
-inline void encode(const Format& format, const float* x, int64_t, int64_t cols,
-                   const Planes& tile) {
+template <class L>
+void encode(const Format& format, const float* x, int64_t, int64_t cols, const Planes& tile) {
   const int max_code = (1 << format.bits) - 1;
-  const auto [low, high] = extremes(x, cols);
+  L lows = L::splat(0.0f);
+  L highs = lows;
+  for_each_lanes<L>(
+      x, cols, [&](const L& v, int64_t) __attribute__((always_inline)) {
+        lows = min(v, lows);
+        highs = max(v, highs);
+      });
+  const float low = lows.least();
+  const float high = highs.largest();
   float scale = 0.0f;
   int zero = 1 << (format.bits - 1);
   if (format.zero_point) {
-    const float bottom = std::min(low, 0.0f);
-    scale = stored_scale(format.grid.scale,
-                         (std::max(high, 0.0f) - bottom) / static_cast<float>(max_code));
-    zero = scale == 0.0f
-               ? 0
-               : std::clamp(static_cast<int>(std::nearbyint(-bottom / scale)), 0, max_code);
+    scale = stored_scale(format.grid.scale, (high - low) / static_cast<float>(max_code));
+    zero =
+        scale == 0.0f ? 0 : std::clamp(static_cast<int>(std::nearbyint(-low / scale)), 0, max_code);
     tile[2][0] = static_cast<std::byte>(zero);
   } else {
     const float extreme = -low > high ? low : high;
     const float full = stored_scale(format.grid.scale, -extreme / static_cast<float>(zero));
     const float even =
         stored_scale(format.grid.scale, std::fabs(extreme) / static_cast<float>(zero - 1));
-    const bool full_is_better = rounding_error(x, cols, full, zero, max_code) <
-                                rounding_error(x, cols, even, zero, max_code);
-    scale = full_is_better ? full : even;
+    const Rounding<L> by_full(full, zero, max_code);
+    const Rounding<L> by_even(even, zero, max_code);
+    L full_error = L::splat(0.0f);
+    L even_error = full_error;
+    for_each_lanes<L>(
+        x, cols, [&](const L& v, int64_t) __attribute__((always_inline)) {
+          full_error += by_full.square_error(v);
+          even_error += by_even.square_error(v);
+        });
+    scale = full_error.sum() < even_error.sum() ? full : even;
   }
-  put_rounded(x, cols, scale, zero, format.bits, tile[0]);
+  put_rounded<L>(x, cols, scale, zero, format.bits, tile[0]);
   put_scale(format.grid.scale, scale, tile[1]);
 }
 
@@ -199,10 +186,17 @@ inline Format make(int bits, int group, bool zero_point, ScaleType scale) {
   if (zero_point) format.planes.push_back({"zeros", 0, 1});
   format.bits = bits;
   format.zero_point = zero_point;
-  format.encode = encode;
-  constexpr decltype(format.decode) kDecode[] = {
-      nullptr, nullptr, decode<2>, decode<3>, decode<4>, decode<5>, decode<6>, nullptr, decode<8>};
-  format.decode = kDecode[bits];
+  format.encode = with_avx2<encode<Lanes<4>>, encode<Lanes<8>>>();
+  const decltype(format.decode) decoders[] = {nullptr,
+                                              nullptr,
+                                              with_avx2<decode<2>>(),
+                                              with_avx2<decode<3>>(),
+                                              with_avx2<decode<4>>(),
+                                              with_avx2<decode<5>>(),
+                                              with_avx2<decode<6>>(),
+                                              nullptr,
+                                              with_avx2<decode<8>>()};
+  format.decode = decoders[bits];
   constexpr decltype(format.grid.read) kRead[] = {nullptr,       nullptr,       read_codes<2>,
                                                   read_codes<3>, read_codes<4>, read_codes<5>,
                                                   read_codes<6>, nullptr,       read_codes<8>};

@@ -83,22 +83,22 @@ TEST_F(HistoryTest, KeepsListsFiltersAndForgets) {
     for (const HistoryEntry& entry : *entries) result.push_back(entry.model);
     return result;
   };
-  using Names = std::vector<std::string>;
-  EXPECT_EQ(names({}), (Names{"Qwen3-8B", "demo"}));
+  using Strings = std::vector<std::string>;
+  EXPECT_EQ(names({}), (Strings{"Qwen3-8B", "demo"}));
   HistoryFilter filter;
   filter.model = "qwen3";
-  EXPECT_EQ(names(filter), Names{"Qwen3-8B"});
+  EXPECT_EQ(names(filter), Strings{"Qwen3-8B"});
   filter.model = "%";  // no pattern
-  EXPECT_EQ(names(filter), Names{});
+  EXPECT_EQ(names(filter), Strings{});
   filter = {};
   filter.since = "2026-02";
-  EXPECT_EQ(names(filter), Names{"demo"});
+  EXPECT_EQ(names(filter), Strings{"demo"});
   filter = {};
   filter.until = "2026-01-31";
-  EXPECT_EQ(names(filter), Names{"Qwen3-8B"});
+  EXPECT_EQ(names(filter), Strings{"Qwen3-8B"});
   filter = {};
   filter.limit = 1;
-  EXPECT_EQ(names(filter), Names{"demo"});
+  EXPECT_EQ(names(filter), Strings{"demo"});
   const auto entries = history->list({});
   EXPECT_NEAR(*(*entries)[1].decode_tok_s, 40.0, 1e-6);
   EXPECT_EQ((*entries)[1].ttft_s, 0.5);
@@ -108,7 +108,7 @@ TEST_F(HistoryTest, KeepsListsFiltersAndForgets) {
   EXPECT_EQ(history->get("none").error().code, ErrorCode::kNotFound);
   EXPECT_EQ(history->get("").error().code, ErrorCode::kInvalidArgument);
   ASSERT_TRUE(history->remove(id));
-  EXPECT_EQ(names({}), Names{"demo"});
+  EXPECT_EQ(names({}), Strings{"demo"});
   EXPECT_TRUE(history->check());
 }
 

@@ -58,6 +58,8 @@ struct Algorithm {
 std::span<const Algorithm* const> all_algorithms();
 Result<const Algorithm*> require_algorithm(std::string_view name);
 
+bool all_finite(std::span<const float> values);
+
 // How far an encoding is from its weights: squares, summed over weights.
 struct EncodingErrors {
   double error = 0.0;  // of weight less stored value

@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Changes when the same input begins to give other bytes, so that no job is resumed across it.
-constexpr int kRevision = 5;
+constexpr int kRevision = 6;
 // Of a unit's note in the journal, beside the errors by role and format.
 constexpr const char* kFallbacksKey = "fallbacks";
 // Weights that a worker encodes at a time.
@@ -74,9 +74,9 @@ std::string job_key(const QuantizeOptions& options, const QuantizeJob& job) {
 
 // `values`: rows of the tensor from `row` on.
 Result<void> check_finite(const TensorSpec& spec, int64_t row, std::span<const float> values) {
+  if (all_finite(values)) return {};
   const auto bad = std::find_if_not(values.begin(), values.end(),
                                     [](float value) { return std::isfinite(value); });
-  if (bad == values.end()) return {};
   const auto at = static_cast<int64_t>(bad - values.begin());
   return fail(
       ErrorCode::kInvalidFile,
