@@ -117,6 +117,11 @@ Result<void> list_hardware() {
   return {};
 }
 
+constexpr const char* kListExamples = R"(Examples:
+  quench list formats                  what a matrix can be stored in
+  quench list shapes                   models that --random-weights and plan know by name
+  quench list hardware                 devices that plan and explain know)";
+
 struct Listing {
   const char* name;
   std::function<Result<void>()> print;
@@ -146,8 +151,10 @@ void add_list(CLI::App& app, Verb& chosen) {
       "Print a table: formats, algorithms, layouts, families, devices, templates, shapes, tasks, "
       "recipes, hardware");
   verb->require_subcommand(1);
+  verb->footer(kListExamples);
   for (const Listing& table : tables()) {
     CLI::App* sub = verb->add_subcommand(table.name, fmt::format("List the {}", table.name));
+    sub->footer("");
     sub->callback([&table, &chosen] { chosen = table.print; });
   }
 }

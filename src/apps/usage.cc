@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <limits>
 
+#include "base/result.h"
+
 namespace quench {
 namespace {
 
@@ -117,7 +119,7 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error) {
   }
   std::fprintf(stderr, "quench: %s%s See `%s --help`.\n", what.c_str(),
                what.ends_with('?') ? "" : ".", command.c_str());
-  return 2;
+  return exit_status(ErrorCode::kInvalidArgument);
 }
 
 }  // namespace quench
