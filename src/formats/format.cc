@@ -16,7 +16,8 @@ struct Alias {
 };
 // What people type for the usual choice of a width.
 constexpr Alias kAliases[] = {{"float32", "f32"},    {"float16", "f16"},   {"bfloat16", "bf16"},
-                              {"int4", "int4_g128"}, {"int3", "int3_g64"}, {"int2", "int2_g32"}};
+                              {"int4", "int4_g128"}, {"int3", "int3_g64"}, {"int2", "int2_g32"},
+                              {"nf4", "nf4_g64"}};
 
 template <class PlanesType>
 PlanesType offset_rows(const Format& format, const PlanesType& matrix, int64_t row, int64_t cols) {
