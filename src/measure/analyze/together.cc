@@ -13,6 +13,11 @@
 namespace quench {
 namespace {
 
+// Two models of one name are told apart by their place.
+std::string model_label(const TogetherReport& report, size_t model) {
+  return fmt::format("{} ({})", model == 0 ? "A" : "B", report.models[model].facts.name);
+}
+
 constexpr double kLookAround_s = 0.3;
 // Between the telling and the beginning of a period.
 constexpr double kLead_s = 0.02;
@@ -176,10 +181,7 @@ class TogetherRun {
     }
   }
 
-  // Two models of one name are told apart by their place.
-  std::string label(size_t model) const {
-    return fmt::format("{} ({})", model == 0 ? "A" : "B", report_.models[model].facts.name);
-  }
+  std::string label(size_t model) const { return model_label(report_, model); }
 
   Result<void> measure() {
     std::vector<Arrangement> steps = {
@@ -424,9 +426,10 @@ std::string together_text(const TogetherReport& report, const Strings& strings) 
                    {"decode_kept", strings("explain.together.of_alone")},
                    {"ttft_s", strings("explain.together.ttft")},
                    {"ttft_factor", strings("explain.together.late")}};
-  for (const TogetherModel& model : report.models) {
+  for (size_t i = 0; i < std::size(report.models); ++i) {
+    const TogetherModel& model = report.models[i];
     auto add = [&](const char* run, const TogetherSpeeds& speeds) {
-      table.rows.push_back({text_cell(model.facts.name + " " + model.facts.format),
+      table.rows.push_back({text_cell(model_label(report, i) + " " + model.facts.format),
                             text_cell(strings(std::string("explain.together.run.") + run)),
                             number_cell(speeds.decode_tok_s, 1),
                             number_cell(speeds.decode_tok_s / model.alone.decode_tok_s, 0, 100.0),
@@ -443,8 +446,8 @@ std::string together_text(const TogetherReport& report, const Strings& strings) 
                                            {"depth", std::to_string(report.depth)},
                                            {"others", fixed(report.others_cpus, 1)}}) +
       "\n\n" + table.text() + "\n";
-  for (const TogetherModel& model : report.models)
-    text += fmt::format("{} {}\n", model.facts.name, strings(model.why));
+  for (size_t i = 0; i < std::size(report.models); ++i)
+    text += fmt::format("{} {}\n", model_label(report, i), strings(report.models[i].why));
   text += strings("explain.together.isolation", {{"what", strings(report.isolation)}}) + "\n\n" +
           strings("explain.together.predicted") + "\n";
   int64_t number = 0;
