@@ -202,7 +202,12 @@ try {
               `${where}: it loads ${params.request?.url}`);
       }
       if (screenshots) {
-        const {data} = await browser.send("Page.captureScreenshot", {captureBeyondViewport: true});
+        // A window as high as the page, and painted: what lies beyond it may not be drawn yet on a busy machine.
+        const height = await browser.evaluate("document.documentElement.scrollHeight");
+        await browser.send("Emulation.setDeviceMetricsOverride",
+                           {width, height, deviceScaleFactor: 1, mobile: width < 600});
+        await browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
+        const {data} = await browser.send("Page.captureScreenshot");
         writeFileSync(join(screenshots, `${scheme}-${width}.png`), Buffer.from(data, "base64"));
       }
     }

@@ -292,7 +292,7 @@ def main():
         print(f"quench's time per token over the server's own, of the same {len(ratios)} streams: median "
               f"{statistics.median(ratios):.4f}, {min(ratios):.4f} to {max(ratios):.4f}")
     print(f"largest difference of one stream: {100 * worst:.2f} % (allowed: {100 * ALLOWED:.0f} %)")
-    sys.exit(worst > ALLOWED or (ratios and abs(statistics.median(ratios) - 1) > ALLOWED))
+    sys.exit(worst > ALLOWED or (len(ratios) > 0 and abs(statistics.median(ratios) - 1) > ALLOWED))
 
 
 if __name__ == "__main__":
