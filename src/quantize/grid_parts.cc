@@ -1,9 +1,10 @@
 #include "quantize/grid_parts.h"
 
-#include "formats/scale.h"
-
 #include <algorithm>
 #include <cmath>
+
+#include "base/lanes.h"
+#include "formats/scale.h"
 
 namespace quench {
 namespace {
@@ -16,10 +17,9 @@ constexpr int kCandidates = 7;
 constexpr float kStep = 0.05f;
 constexpr float kLevelStep = 0.4f;
 
-// Sums of a tile for least squares, in lanes: the order of additions is fixed, and compilers turn
-// lanes into vectors.
+// Sums of a tile for least squares, in lanes: the order of additions is fixed.
 struct Sums {
-  static constexpr int64_t kLanes = 8;
+  static constexpr int64_t kLanes = Lanes<4>::kCount;
   float xl[kLanes] = {};  // weight * x * level
   float ll[kLanes] = {};  // weight * level^2
 
@@ -33,6 +33,29 @@ double total(const float (&lanes)[Sums::kLanes]) {
   double sum = 0.0;
   for (const float lane : lanes) sum += lane;
   return sum;
+}
+
+// With the whole numbers in [low, high] that are nearest to x * inverse. x [cols], whole lanes;
+// importance [cols] or null.
+template <class L>
+Sums whole_number_sums(const float* x, const float* importance, int64_t cols, float inverse,
+                       float low, float high) {
+  const L scale = L::splat(inverse);
+  const L lowest = L::splat(low);
+  const L highest = L::splat(high);
+  L xl = L::splat(0.0f);
+  L ll = xl;
+  for (int64_t i = 0; i < cols; i += L::kCount) {
+    const L v = L::load(x + i);
+    const L level = round_even(min(max(v * scale, lowest), highest));
+    const L weight = importance != nullptr ? L::load(importance + i) : L::splat(1.0f);
+    xl += weight * v * level;
+    ll += weight * level * level;
+  }
+  Sums sums;
+  xl.store(sums.xl);
+  ll.store(sums.ll);
+  return sums;
 }
 
 // Half to even, for |x| < 2^22.
@@ -64,13 +87,8 @@ double GridLevels::refine(const float* x, const float* importance, int64_t cols,
   if (format_.grid.levels == nullptr && cols % Sums::kLanes == 0) {
     const auto low = -static_cast<float>(choice.zero);
     const float high = static_cast<float>(max_code_) + low;
-    for (int64_t i = 0; i < cols; i += Sums::kLanes) {
-      for (int64_t j = 0; j < Sums::kLanes; ++j) {
-        const float scaled = std::min(std::max(x[i + j] * inverse, low), high);
-        const float weight = importance != nullptr ? importance[i + j] : 1.0f;
-        sums.add(j, weight, x[i + j], round_even(scaled));
-      }
-    }
+    static const auto kSums = with_avx2<whole_number_sums<Lanes<4>>, whole_number_sums<Lanes<8>>>();
+    sums = kSums(x, importance, cols, inverse, low, high);
   } else {
     for (int64_t i = 0; i < cols; ++i) {
       const float l = level(nearest(choice, x[i])) - static_cast<float>(choice.zero);
