@@ -85,6 +85,25 @@ Forecast forecast_neighbour(int threads, int readers, double others_cpus, int cp
   return prediction;
 }
 
+Forecast forecast_fewer_threads(const Forecast& alone, int threads, int fewer, double others_cpus,
+                                int cpus) {
+  const auto wanted = [&](int count) {
+    return std::max(count + others_cpus, static_cast<double>(cpus));
+  };
+  const double gain = wanted(threads) / wanted(fewer);
+  if (gain < kSmallestEffect) return alone;
+  Forecast prediction = alone;
+  prediction.low *= gain;
+  prediction.high *= std::pow(gain, static_cast<double>(std::min(threads, 8)));
+  // If the others took nothing, it would be as it is alone.
+  prediction.otherwise = std::sqrt(alone.low * alone.high);
+  prediction.because = {
+      "explain.because.threads_beside",
+      {{"others", fixed(others_cpus, 1)}, {"cpus", std::to_string(cpus)}, {"gain", fixed(gain, 2)}},
+      {{"alone", alone.because}}};
+  return prediction;
+}
+
 const char* outcome_name(Outcome outcome) {
   switch (outcome) {
     case Outcome::kHeld:

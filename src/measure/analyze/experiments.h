@@ -58,6 +58,13 @@ Forecast forecast_change(const PassTime& time, const Change& change);
 // whichever member is off its processor, at worst until all are on theirs by chance.
 Forecast forecast_neighbour(int threads, int readers, double others_cpus, int cpus);
 
+// `alone` is what fewer threads would do on a machine of one's own. Where others keep
+// `others_cpus` of `cpus` busy, each of fewer threads has more of its processor, and a smaller team
+// waits less often for a member that is off its own: as fast as that at least, as if no two were
+// ever off together at most. Unchanged where there is room for all.
+Forecast forecast_fewer_threads(const Forecast& alone, int threads, int fewer, double others_cpus,
+                                int cpus);
+
 enum class Outcome { kHeld, kRefuted, kCannotTell };
 const char* outcome_name(Outcome outcome);
 

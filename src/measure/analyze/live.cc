@@ -340,6 +340,9 @@ class LiveRun {
                                       {{"gb_s", gb_s(ceilings)},
                                        {"old_gb_s", gb_s(report_.ceilings)},
                                        {"factor", fixed(change.model_factor, 2)}}};
+      experiment.predicted = forecast_fewer_threads(experiment.predicted, report_.threads, fewer,
+                                                    pass(is_prefill).others_cpus.value_or(0.0),
+                                                    std::max(pass(is_prefill).cpus, 1));
       QUENCH_TRY_VOID(
           measure(experiment, subject_->arm(row(is_prefill)), other->arm(row(is_prefill))));
     }

@@ -95,6 +95,25 @@ TEST(Experiments, ANeighbourTakesItsShareOfTheProcessors) {
   EXPECT_FALSE(forecast_neighbour(2, 2, 0.0, 8).high < 0.9);
 }
 
+TEST(Experiments, FewerThreadsLoseLessToOthers) {
+  Forecast alone;
+  alone.low = 0.5;
+  alone.high = 0.8;
+  alone.otherwise = 1.0;
+  alone.because = {"explain.because.threads"};
+  // Where there is room for all, nothing changes.
+  const Forecast roomy = forecast_fewer_threads(alone, 2, 1, 2.0, 8);
+  EXPECT_EQ(roomy.low, alone.low);
+  EXPECT_EQ(roomy.high, alone.high);
+  EXPECT_EQ(roomy.otherwise, alone.otherwise);
+  // Two threads and 1.2 CPUs of others want 3.2 of 2 CPUs, one thread 2.2.
+  const Forecast beside = forecast_fewer_threads(alone, 2, 1, 1.2, 2);
+  EXPECT_NEAR(beside.low, 0.5 * 3.2 / 2.2, 1e-9);
+  EXPECT_NEAR(beside.high, 0.8 * std::pow(3.2 / 2.2, 2.0), 1e-9);
+  EXPECT_TRUE(beside.can_fail());
+  EXPECT_EQ(beside.because.key, "explain.because.threads_beside");
+}
+
 TEST(Experiments, Verdicts) {
   Forecast forecast;
   forecast.low = 1.5;
