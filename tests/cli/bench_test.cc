@@ -53,8 +53,8 @@ TEST_F(CliBench, RunWritesATrace) {
 
 TEST_F(CliBench, MistakesAreSaidBeforeTheWork) {
   const std::string model = copy_tiny_model(cache_.scratch());
-  expect_usage_error(quench({"bench", model, "--pp", "-1"}), {"--pp", "-1"});
-  expect_usage_error(quench({"bench", model, "--batch", "0"}), {"--batch", "0"});
+  expect_error(quench({"bench", model, "--pp", "-1"}), {"--pp", "-1"});
+  expect_error(quench({"bench", model, "--batch", "0"}), {"--batch", "0"});
   expect_error(quench({"bench", model, "--pp", "0", "--tg", "0"}), {"--pp", "--tg"});
   expect_error(quench({"bench", model, "--layers", "1"}), {"--random-weights", "--layers"});
   expect_error(quench({"bench", model, "--layers", "9", "--random-weights"}), {"9", "2"});

@@ -39,8 +39,6 @@ int wait_for(const Child& child);
 
 // The status is 1 and stderr is one line, a sentence, that has each of the words.
 void expect_error(const Output& output, const std::vector<std::string>& words);
-// The same for wrong usage: status 2.
-void expect_usage_error(const Output& output, const std::vector<std::string>& words);
 
 std::string demo_dir();
 bool has_demo();

@@ -35,16 +35,6 @@ std::string read_all(int fd) {
   return text;
 }
 
-void expect_one_sentence(const Output& output, int status, const std::vector<std::string>& words) {
-  EXPECT_EQ(output.status, status) << output.err;
-  EXPECT_TRUE(output.err.starts_with("quench: ")) << output.err;
-  EXPECT_TRUE(output.err.ends_with(".\n")) << output.err;
-  EXPECT_EQ(std::count(output.err.begin(), output.err.end(), '\n'), 1) << output.err;
-  for (const std::string& word : words) {
-    EXPECT_NE(output.err.find(word), std::string::npos) << word << " is not in: " << output.err;
-  }
-}
-
 }  // namespace
 
 Output quench(const std::vector<std::string>& arguments, std::string_view input,
@@ -115,11 +105,13 @@ int wait_for(const Child& child) {
 }
 
 void expect_error(const Output& output, const std::vector<std::string>& words) {
-  expect_one_sentence(output, 1, words);
-}
-
-void expect_usage_error(const Output& output, const std::vector<std::string>& words) {
-  expect_one_sentence(output, 2, words);
+  EXPECT_EQ(output.status, 1) << output.err;
+  EXPECT_TRUE(output.err.starts_with("quench: ")) << output.err;
+  EXPECT_TRUE(output.err.ends_with(".\n")) << output.err;
+  EXPECT_EQ(std::count(output.err.begin(), output.err.end(), '\n'), 1) << output.err;
+  for (const std::string& word : words) {
+    EXPECT_NE(output.err.find(word), std::string::npos) << word << " is not in: " << output.err;
+  }
 }
 
 std::string demo_dir() { return source_path("models/demo"); }

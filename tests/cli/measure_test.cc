@@ -172,12 +172,12 @@ TEST_F(CliMeasure, ADamagedHistoryDoesNotStopAMeasurement) {
 }
 
 TEST_F(CliMeasure, MistakesAreSaidBeforeTheWork) {
-  expect_usage_error(quench({"bench", "--pp", "8", "--task", "chat"}), {"--pp", "--task"});
-  expect_usage_error(quench({"bench", "--json", "--csv"}), {"--json", "--csv"});
-  expect_usage_error(quench({"bench", "--lang", "fr"}), {"--lang", "fr"});
-  expect_usage_error(quench({"bench", "--concurrency", "0"}), {"--concurrency", "0"});
-  expect_usage_error(quench({"bench", "--rate", "-1"}), {"--rate", "-1"});
-  expect_usage_error(quench({"bench", "--model-name", "x"}), {"--model-name", "--url"});
+  expect_error(quench({"bench", "--pp", "8", "--task", "chat"}), {"--pp", "--task"});
+  expect_error(quench({"bench", "--json", "--csv"}), {"--json", "--csv"});
+  expect_error(quench({"bench", "--lang", "fr"}), {"--lang", "fr"});
+  expect_error(quench({"bench", "--concurrency", "0"}), {"--concurrency", "0"});
+  expect_error(quench({"bench", "--rate", "-1"}), {"--rate", "-1"});
+  expect_error(quench({"bench", "--model-name", "x"}), {"--model-name", "--url"});
   expect_error(quench({"bench", "--task", "poem"}), {"poem", "article, chat, code"});
   expect_error(quench({"bench", "--url", "localhost:80"}), {"localhost:80", "http://"});
   expect_error(quench({"history", "show", "zz"}), {"\"zz\"", "quench history"});

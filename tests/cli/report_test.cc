@@ -67,8 +67,8 @@ TEST(CliReport, SaysWhatIsWrongWithAFile) {
     ASSERT_TRUE(write_file_atomic(path, content));
     expect_error(quench({"report", path}), {"x.json"});
   }
-  expect_usage_error(quench({"report"}), {"FILE", "quench report --help"});
-  expect_usage_error(quench({"report", path, "--lang", "fr"}), {"fr"});
+  expect_error(quench({"report"}), {"FILE", "quench report --help"});
+  expect_error(quench({"report", path, "--lang", "fr"}), {"fr"});
 }
 
 }  // namespace

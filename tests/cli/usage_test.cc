@@ -33,27 +33,26 @@ TEST(CliUsage, VersionIsOneLine) {
 }
 
 TEST(CliUsage, WrongUsageIsStatus2AndSaysWhat) {
-  expect_usage_error(quench({}), {"run", "inspect", "--help"});
-  expect_usage_error(quench({"frobnicate"}), {"\"frobnicate\"", "run", "shootout"});
-  expect_usage_error(quench({"list"}), {"formats", "quench list --help"});
-  expect_usage_error(quench({"list", "colours"}), {"\"colours\"", "formats", "recipes"});
-  expect_usage_error(quench({"run", "--nope"}), {"--nope", "quench run --help"});
-  expect_usage_error(quench({"rnu"}), {"\"rnu\"", "was \"run\" meant?"});
-  expect_usage_error(quench({"run", "--promt=hi"}), {"--promt", "was --prompt meant?"});
-  expect_usage_error(quench({"run", "demo", "Tell", "me"}), {"too many: me"});
-  expect_usage_error(quench({"run", "--threads", "-1"}), {"--threads", "-1", "1024"});
-  expect_usage_error(quench({"run", "--threads", "many"}), {"--threads", "many"});
-  expect_usage_error(quench({"run", "--kv-format", "q8"}),
-                     {"--kv-format", "q8", "{f32,bf16,int8}"});
-  expect_usage_error(quench({"run", "--speculation", "17"}), {"--speculation", "17"});
-  expect_usage_error(quench({"run", "--max-batch-size", "0"}), {"--max-batch-size", "0"});
-  expect_usage_error(quench({"run", "--speculation", "2", "--no-speculation"}),
-                     {"--speculation", "--no-speculation"});
-  expect_usage_error(quench({"run", "--seed=-1"}), {"--seed", "-1"});
-  expect_usage_error(quench({"run", "--raw", "--system", "x"}), {"--raw", "--system"});
-  expect_usage_error(quench({"logits", "demo"}), {"--ids", "required"});
-  expect_usage_error(quench({"logits", "--ids", "one", "--out", "x.npy"}), {"--ids", "one"});
-  expect_usage_error(quench({"--log", "loud", "list", "formats"}), {"loud", "debug"});
+  expect_error(quench({}), {"run", "inspect", "--help"});
+  expect_error(quench({"frobnicate"}), {"\"frobnicate\"", "run", "shootout"});
+  expect_error(quench({"list"}), {"formats", "quench list --help"});
+  expect_error(quench({"list", "colours"}), {"\"colours\"", "formats", "recipes"});
+  expect_error(quench({"run", "--nope"}), {"--nope", "quench run --help"});
+  expect_error(quench({"rnu"}), {"\"rnu\"", "was \"run\" meant?"});
+  expect_error(quench({"run", "--promt=hi"}), {"--promt", "was --prompt meant?"});
+  expect_error(quench({"run", "demo", "Tell", "me"}), {"too many: me"});
+  expect_error(quench({"run", "--threads", "-1"}), {"--threads", "-1", "1024"});
+  expect_error(quench({"run", "--threads", "many"}), {"--threads", "many"});
+  expect_error(quench({"run", "--kv-format", "q8"}), {"--kv-format", "q8", "{f32,bf16,int8}"});
+  expect_error(quench({"run", "--speculation", "17"}), {"--speculation", "17"});
+  expect_error(quench({"run", "--max-batch-size", "0"}), {"--max-batch-size", "0"});
+  expect_error(quench({"run", "--speculation", "2", "--no-speculation"}),
+               {"--speculation", "--no-speculation"});
+  expect_error(quench({"run", "--seed=-1"}), {"--seed", "-1"});
+  expect_error(quench({"run", "--raw", "--system", "x"}), {"--raw", "--system"});
+  expect_error(quench({"logits", "demo"}), {"--ids", "required"});
+  expect_error(quench({"logits", "--ids", "one", "--out", "x.npy"}), {"--ids", "one"});
+  expect_error(quench({"--log", "loud", "list", "formats"}), {"loud", "debug"});
 }
 
 TEST(CliUsage, TablesAreNotEmptyAndNotColoured) {
