@@ -242,7 +242,7 @@ OpCase moe_combine_case(int64_t tokens, int64_t choices, int64_t cols) {
           run};
 }
 
-// The decisions of one encoder's step; costs are exact too.
+// Costs after one encoder's step, exactly.
 OpCase trellis_step_case(const TrellisCode& code, int at) {
   const int bits = code.bits_at(at);
   const int next = code.bits_at(at + 1);
@@ -253,15 +253,11 @@ OpCase trellis_step_case(const TrellisCode& code, int at) {
     std::vector<uint8_t> index(4096);
     for (uint32_t w = 0; w < 4096; ++w) index[w] = static_cast<uint8_t>(code.index(w));
     const DeviceArray<float> cost_out(device, states);
-    const DeviceArray<uint8_t> back(device, states);
-    ops.trellis_step(
-        {bits, next, index.data(), metric.data(), cost_in.data(), cost_out.data(), back.data()});
-    *intact &= cost_out.guards_intact() && back.guards_intact();
-    std::vector<float> result = cost_out.values();
-    for (const uint8_t high : back.values()) result.push_back(high);
-    return result;
+    ops.trellis_step({bits, next, index.data(), metric.data(), cost_in.data(), cost_out.data()});
+    *intact &= cost_out.guards_intact();
+    return cost_out.values();
   };
-  return {"trellis_step", fmt::format("{} to {} bits", bits, next), 2, states, kExact, false, run};
+  return {"trellis_step", fmt::format("{} to {} bits", bits, next), 1, states, kExact, false, run};
 }
 
 OpCase transform_case(int64_t rows, int64_t cols, bool is_permutation, bool inverse) {

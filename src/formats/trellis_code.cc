@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "base/float16.h"
@@ -59,8 +60,10 @@ const Indices& indices(const TrellisCode& code) {
   return all[static_cast<size_t>(code.pair_bits() - kCodes[0].pair_bits())];
 }
 
-constexpr size_t kMaxStates = kWindows >> 2;
-constexpr size_t kMargin = 16;  // that a step may read beyond the costs
+constexpr int kIndices = 64;
+constexpr int kMaxStates = kWindows >> 2;
+constexpr int kMargin = 16;  // that a step may read beyond the costs
+constexpr int kMaxSteps = kLength;
 
 // Viterbi's algorithm over a run of steps. A state is what of the window the next step keeps: its
 // last 12 bits less those that the next adds.
@@ -72,56 +75,66 @@ class Search {
         index_(indices(code)),
         targets_(targets),
         importance_(importance),
-        step_(one_step) {
-    cost_.resize(kMaxStates + kMargin);
-    next_.resize(cost_.size());
-  }
+        step_(one_step) {}
 
-  // From any state (start < 0) or one, over `count` steps from `first` on.
+  // From any state (start < 0) or one, over `count` steps, at most kMaxSteps, from `first` on.
   void run(int first, int count, int start) {
     const float far = std::numeric_limits<float>::max() / 4;
-    std::fill(cost_.begin(), cost_.end(), start < 0 ? 0.0f : far);
-    if (start >= 0) cost_[static_cast<size_t>(start)] = 0.0f;
-    back_.resize(back_index(count, 0));
-    for (int i = 0; i < count; ++i) step((first + i) % kLength, back_.data() + back_index(i, 0));
+    std::fill_n(costs(0), kMaxStates, start < 0 ? 0.0f : far);
+    if (start >= 0) costs(0)[start] = 0.0f;
     first_ = first;
     count_ = count;
+    for (int i = 0; i < count; ++i) {
+      measure((first + i) % kLength, metric(i));
+      step_({bits_at(i), bits_at(i + 1), index_.of.data(), metric(i), costs(i), costs(i + 1)});
+    }
   }
 
   int best_state() const {
-    const auto end = cost_.begin() + states_after(first_ + count_ - 1);
-    return static_cast<int>(std::min_element(cost_.begin(), end) - cost_.begin());
+    const float* last = costs(count_);
+    return static_cast<int>(std::min_element(last, last + states_after(count_ - 1)) - last);
   }
 
   // The windows of the last run, ending in `state`, last first: visit(i, window).
   template <class Visit>
   void trace(int state, Visit visit) const {
     for (int i = count_ - 1; i >= 0; --i) {
-      const int high = back_[back_index(i, state)];
-      const int window = high * states_after(first_ + i) + state;
+      const int window = window_to(i, state);
       visit(i, window);
-      state = window >> code_.bits_at(first_ + i);
+      state = window >> bits_at(i);
     }
   }
 
  private:
-  int states_after(int at) const { return kWindows >> code_.bits_at(at + 1); }
-  // Of `state` after the i-th step.
-  static size_t back_index(int i, int state) {
-    return static_cast<size_t>(i) * kMaxStates + static_cast<size_t>(state);
-  }
+  // Of the i-th step of the run.
+  int bits_at(int i) const { return code_.bits_at(first_ + i); }
+  int states_after(int i) const { return kWindows >> bits_at(i + 1); }
+  float* metric(int i) const { return metrics_.get() + i * kIndices; }
+  float* costs(int i) const { return costs_.get() + i * (kMaxStates + kMargin); }
 
-  void step(int at, uint8_t* back) {
+  // metric [64]: of the weight `at`, the cost of every index.
+  void measure(int at, float* metric) const {
     const float target = targets_[row_of(at) * kTrellisCols + col_of(at)];
     const float weight = importance_ != nullptr ? importance_[col_of(at)] : 1.0f;
-    float metric[64];
-    for (size_t i = 0; i < 64; ++i) {
+    for (int i = 0; i < kIndices; ++i) {
       const float difference = target - static_cast<float>(code_.levels[i]);
       metric[i] = weight * difference * difference;
     }
-    step_({code_.bits_at(at), code_.bits_at(at + 1), index_.of.data(), metric, cost_.data(),
-           next_.data(), back});
-    cost_.swap(next_);
+  }
+
+  // By which the i-th step came to `state` at the least cost; the lowest of several.
+  int window_to(int i, int state) const {
+    const float* before = costs(i);
+    const float* of_index = metric(i);
+    int best = state;
+    float least = std::numeric_limits<float>::infinity();
+    for (int window = state; window < kWindows; window += states_after(i)) {
+      const float cost =
+          before[window >> bits_at(i)] + of_index[index_.of[static_cast<size_t>(window)]];
+      best = cost < least ? window : best;
+      least = std::min(cost, least);
+    }
+    return best;
   }
 
   const TrellisCode& code_;
@@ -129,11 +142,13 @@ class Search {
   const float* targets_;
   const float* importance_;
   const TrellisStep step_;
-  int first_ = 0;              // step of the last run
-  int count_ = 0;              // of its steps
-  std::vector<float> cost_;    // [kMaxStates + kMargin]
-  std::vector<float> next_;    // the same
-  std::vector<uint8_t> back_;  // [steps, kMaxStates] the bits that left the window
+  int first_ = 0;  // step of the last run
+  int count_ = 0;  // of its steps
+  // Not filled: what a run reads it has written, but for the margin, which counts for nothing.
+  std::unique_ptr<float[]> metrics_ =
+      std::make_unique_for_overwrite<float[]>(size_t{kMaxSteps} * kIndices);
+  std::unique_ptr<float[]> costs_ =  // before every step, and after the last
+      std::make_unique_for_overwrite<float[]>(size_t{kMaxSteps + 1} * (kMaxStates + kMargin));
 };
 
 }  // namespace
@@ -144,9 +159,7 @@ void trellis_step(const TrellisStepArgs& a) {
     for (int v = 0; v < states; ++v) {
       const int window = high * states + v;
       const float cost = a.cost_in[window >> a.bits] + a.metric[a.index[window]];
-      const bool better = high == 0 || cost < a.cost_out[v];
-      a.cost_out[v] = better ? cost : a.cost_out[v];
-      a.back[v] = better ? static_cast<uint8_t>(high) : a.back[v];
+      a.cost_out[v] = high == 0 ? cost : std::min(cost, a.cost_out[v]);
     }
   }
 }

@@ -62,16 +62,15 @@ void decode_trellis_row(const TrellisCode& code, const std::byte* tile, int64_t 
 // One step of Viterbi's algorithm, what encoding spends its time in: from every state u (the last
 // 12 - bits bits of a window) the windows w = u * 2^bits + c go on to the states w mod 2^(12-next),
 // `next` being the bits that the step after this one adds.
-//   cost_out[v] = min over w of cost_in[w >> bits] + metric[index[w]], with w = high * states + v
-// and back[v] the lowest such high.
+//   cost_out[v] = min over w of cost_in[w >> bits] + metric[index[w]], with w mod states = v.
+// Which w that was is found again on the way back, for the few states it leads through.
 struct TrellisStepArgs {
   int bits;
   int next;
-  const uint8_t* index;  // [4096] of every window
+  const uint8_t* index;  // [4096] of every window; linear: index[w ^ x] = index[w] ^ index[x]
   const float* metric;   // [64] of every index
   const float* cost_in;  // [2^(12-bits)], readable for 16 more
   float* cost_out;       // [2^(12-next)], not cost_in
-  uint8_t* back;         // [2^(12-next)]
 };
 using TrellisStep = void (*)(const TrellisStepArgs&);
 void trellis_step(const TrellisStepArgs& args);  // in plain C++
