@@ -9,7 +9,7 @@ in a history of its own). Shown are errors of time, predicted over measured less
 
 - said before: what quench plan had said, minutes earlier; so much is off in all;
 - in turns: the same, but from layers that ran in turns with the model: the error of the model of time alone;
-- ceilings: the limit by the ceilings that were measured in turns, over the share of it that hardware/engines.json has:
+- ceilings: the limit by the medians of the ceilings that were measured in turns, over the share of it that hardware/engines.json has:
   what is said where there is no memory for some of the layers.
 
 The last shape of the default list was not looked at while anything was tuned. Exit 1 when a mean error in turns is over
@@ -55,7 +55,7 @@ def measure(args, shape, data):
         share = shares["prefill_share" if row["test"] == "prefill" else "decode_share"][0]
         rows.append({"shape": shape, "test": row["test"], "tok_s": row["median_tok_s"],
                      "said_before": score and score["error"], "in_turns": row["expected_error"],
-                     "ceilings": row["median_tok_s"] / (share * row["limit_tok_s"]) - 1,
+                     "ceilings": row["median_tok_s"] / (share * row["usual_limit_tok_s"]) - 1,
                      "others_share": score and score["others_share"]})
     return rows
 

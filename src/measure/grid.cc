@@ -1,6 +1,7 @@
 #include "measure/grid.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "base/clock.h"
@@ -83,10 +84,11 @@ void describe(const Session& session, const std::string& sha256, SpeedGrid& grid
 Result<void> measure_rows(const GridOptions& options, Device& device, ModelSlice* slice,
                           GridRunner& runner, SpeedGrid& grid, std::vector<ReadSpan>& reads) {
   const auto num_rows = static_cast<int64_t>(grid.rows.size());
+  std::vector<Ceilings> turns = {grid.ceilings};
   for (int64_t repetition = -1; repetition < options.repetitions; ++repetition) {
     if (slice != nullptr) {
       QUENCH_TRY(const Ceilings now, measure_ceilings(device, kCeilingRoundsInTurns));
-      raise_ceilings(now, grid.ceilings);
+      turns.push_back(now);
     }
     for (int64_t i = 0; i < num_rows; ++i) {
       if (options.stop != nullptr && options.stop->load(std::memory_order_relaxed))
@@ -110,6 +112,7 @@ Result<void> measure_rows(const GridOptions& options, Device& device, ModelSlice
       if (slice != nullptr) row.expected_tok_s.push_back(expected);
     }
   }
+  grid.ceilings = combined(turns);
   return {};
 }
 
@@ -188,7 +191,7 @@ Result<SpeedGrid> run_grid(GridOptions options) {
   spread_reads(reads, grid.series);
   if (!impossible_rows(grid.rows).empty()) {
     if (const auto again = cached_ceilings(session->device(), true)) {
-      raise_ceilings(*again, grid.ceilings);
+      grid.ceilings = combined(std::array{grid.ceilings, *again});
       for (GridRow& row : grid.rows) runner.set_limit(grid.ceilings, row);
     }
   }
@@ -227,6 +230,7 @@ Json grid_json(const SpeedGrid& grid, const std::string& time) {
                     {"median_tok_s", row.median_tok_s()},
                     {"best_tok_s", row.best_tok_s()},
                     {"limit_tok_s", row.limit_tok_s},
+                    {"usual_limit_tok_s", row.usual_limit_tok_s},
                     {"limit_share", row.median_tok_s() / row.limit_tok_s},
                     {"expected_tok_s", row.expected_tok_s},
                     {"expected_error", or_null(row.expected_error())},

@@ -69,12 +69,15 @@ PassLimit GridRunner::limit(const GridRow& row, const Ceilings& ceilings) const 
 }
 
 void GridRunner::set_limit(const Ceilings& ceilings, GridRow& row) const {
-  double limit_s = 0.0;
-  for_each_step(row,
-                [&](const Step& step) { limit_s += step_limit(row, step, ceilings).limit_s(); });
-  const PassLimit sum = limit(row, ceilings);
   const auto tokens = static_cast<double>(row.tokens * row.batch);
-  row.limit_tok_s = tokens / limit_s;
+  auto tok_s = [&](const Ceilings& by) {
+    double limit_s = 0.0;
+    for_each_step(row, [&](const Step& step) { limit_s += step_limit(row, step, by).limit_s(); });
+    return tokens / limit_s;
+  };
+  const PassLimit sum = limit(row, ceilings);
+  row.limit_tok_s = tok_s(ceilings);
+  row.usual_limit_tok_s = tok_s(ceilings.usual());
   row.bound = sum.bound();
   row.read_bytes_per_token = static_cast<double>(sum.read_bytes) / tokens;
 }

@@ -24,7 +24,8 @@ struct GridRow {
   std::vector<double> expected_tok_s;  // what a slice said in turns with each; empty: not asked
   double read_bytes_per_token = 0.0;   // weights and cache, over all tokens of the row
   double limit_tok_s = 0.0;
-  const char* bound = "";  // what limits most of the time: "memory" or "compute"
+  double usual_limit_tok_s = 0.0;  // by the medians of the ceilings
+  const char* bound = "";          // what limits most of the time: "memory" or "compute"
 
   double median_tok_s() const;
   double best_tok_s() const;

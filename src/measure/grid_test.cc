@@ -39,6 +39,8 @@ TEST(SpeedGrid, KeepsEveryValueBesideItsLimit) {
     EXPECT_EQ(row.tok_s.size(), 2u);
     EXPECT_GT(row.median_tok_s(), 0.0);
     EXPECT_GT(row.limit_tok_s, 0.0);
+    EXPECT_GT(row.usual_limit_tok_s, 0.0);
+    EXPECT_LE(row.usual_limit_tok_s, row.limit_tok_s);
     EXPECT_GT(row.read_bytes_per_token, 0.0);
   }
   // More context is more to read, more sequences share the weights.

@@ -136,17 +136,6 @@ std::vector<Problem> impossible_runs(const std::vector<TaskRuns>& tasks) {
   return found;
 }
 
-void raise_ceilings(const Ceilings& again, Ceilings& kept) {
-  auto raise = [](Rate& rate, const Rate& other) {
-    if (other.best > rate.best) rate = other;
-  };
-  for (size_t i = 0; i < std::min(kept.read.size(), again.read.size()); ++i)
-    raise(kept.read[i].read_gb_s, again.read[i].read_gb_s);
-  raise(kept.f32_gflop_s, again.f32_gflop_s);
-  raise(kept.bf16_gflop_s, again.bf16_gflop_s);
-  raise(kept.int8_gop_s, again.int8_gop_s);
-}
-
 void add_reads(const Plan& plan, const Ceilings& ceilings, const std::vector<const BenchRun*>& runs,
                std::vector<TelemetrySample>& samples) {
   spread_reads(read_spans(plan, ceilings, runs), samples);

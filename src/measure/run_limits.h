@@ -22,10 +22,6 @@ constexpr double kCeilingTolerance = 0.05;
 // count or a ceiling is wrong.
 std::vector<Problem> impossible_runs(const std::vector<TaskRuns>& tasks);
 
-// The higher of each: before something is called impossible the machine gets a second chance, for a
-// neighbour may have pressed its ceilings.
-void raise_ceilings(const Ceilings& again, Ceilings& kept);
-
 // Adds what runs had to read to the samples it was read in: weights and cache of each step, evenly
 // over the step. A step of several sequences counts the weights once: tokens that came at the same
 // time are one step.

@@ -194,7 +194,7 @@ class Meter {
     std::vector<double> sorted = slot.rates;
     std::sort(sorted.begin(), sorted.end());
     const double scale = granted_share() / 1e9;
-    return {sorted.back() * scale, sorted[sorted.size() / 2] * scale};
+    return {sorted.back() * scale, sorted[(sorted.size() - 1) / 2] * scale};
   }
 
   // A slot ends long before a quota stops the team, so what it reached is more than what can be
@@ -218,6 +218,14 @@ class Meter {
   std::atomic<uint64_t> sink_{0};  // so that no compiler drops the work
 };
 
+template <class Use>
+void for_each_rate(Ceilings& ceilings, Use use) {
+  for (ReadCeiling& level : ceilings.read) use(level.read_gb_s);
+  use(ceilings.f32_gflop_s);
+  use(ceilings.bf16_gflop_s);
+  use(ceilings.int8_gop_s);
+}
+
 }  // namespace
 
 const ReadCeiling& Ceilings::for_working_set(int64_t bytes) const {
@@ -239,6 +247,12 @@ const Rate& Ceilings::peak(Arithmetic arithmetic) const {
   QUENCH_CHECK(false, "no such arithmetic: {}", static_cast<int>(arithmetic));
 }
 
+Ceilings Ceilings::usual() const {
+  Ceilings result = *this;
+  for_each_rate(result, [](Rate& rate) { rate.best = rate.median; });
+  return result;
+}
+
 Disturbance Ceilings::disturbance() const {
   if (others_share && *others_share > kOthersShare) return Disturbance::kOthers;
   const Rate& memory = read.back().read_gb_s;
@@ -247,6 +261,29 @@ Disturbance Ceilings::disturbance() const {
 
 int64_t Ceilings::keep_s() const {
   return disturbance() == Disturbance::kNone ? kQuietAge_s : kDisturbedAge_s;
+}
+
+Ceilings combined(std::span<const Ceilings> turns) {
+  QUENCH_CHECK(!turns.empty(), "no measurement to combine");
+  std::vector<std::vector<Rate>> rates;  // [rate, turn]
+  for (Ceilings turn : turns) {
+    size_t i = 0;
+    for_each_rate(turn, [&](Rate& rate) {
+      if (i == rates.size()) rates.emplace_back();
+      rates[i++].push_back(rate);
+    });
+  }
+  Ceilings result = turns.front();
+  size_t i = 0;
+  for_each_rate(result, [&](Rate& rate) {
+    std::vector<Rate>& all = rates[i++];
+    for (const Rate& one : all) rate.best = std::max(rate.best, one.best);
+    const auto middle = all.begin() + static_cast<std::ptrdiff_t>((all.size() - 1) / 2);
+    std::nth_element(all.begin(), middle, all.end(),
+                     [](const Rate& a, const Rate& b) { return a.median < b.median; });
+    rate.median = middle->median;
+  });
+  return result;
 }
 
 Result<Ceilings> measure_ceilings(Device& device, int64_t rounds) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,9 @@ struct Ceilings {
   const ReadCeiling& for_working_set(int64_t bytes) const;
   const Rate& peak(Arithmetic arithmetic) const;
 
+  // With the medians in place of the bests: what the machine does as a rule, for predictions.
+  Ceilings usual() const;
+
   // kOthers: they took a large share of the processors' time; kMemory: the median of reading it is
   // far from the best.
   Disturbance disturbance() const;
@@ -62,6 +66,10 @@ struct Ceilings {
 // of them, again and again, follow a machine that changes.
 constexpr int64_t kCeilingRounds = 15;
 Result<Ceilings> measure_ceilings(Device& device, int64_t rounds = kCeilingRounds);
+
+// Of several measurements of one machine, at least one: the best of the bests, the median of the
+// medians. A neighbour may have pressed some of them.
+Ceilings combined(std::span<const Ceilings> turns);
 
 // From $XDG_CACHE_HOME/quench/ceilings.json (or ~/.cache/...) when they were measured there for the
 // same key no longer ago than they are good for; otherwise, or with `measure`, measured and kept

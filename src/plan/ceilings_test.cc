@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <ctime>
-
 #include <functional>
 
 #include "base/file.h"
@@ -164,6 +164,21 @@ TEST_F(CeilingsCache, ABrokenFileIsMeasuredOver) {
   const auto device = open("ref");
   EXPECT_TRUE(cached_ceilings(*device, false));
   EXPECT_EQ((*read_json_file(path()))["entries"].size(), 1u);
+}
+
+TEST(Ceilings, SeveralMeasurementsGiveTheBestOfBestsAndTheMedianOfMedians) {
+  auto turn = [](double best, double median) {
+    Ceilings ceilings;
+    ceilings.read = {{"memory", 0, 1 << 30, 4, 0, {best, median}}};
+    ceilings.f32_gflop_s = ceilings.bf16_gflop_s = ceilings.int8_gop_s = {10.0 * best, median};
+    return ceilings;
+  };
+  const Ceilings all = combined(std::array{turn(60, 30), turn(36, 35), turn(37, 36)});
+  EXPECT_EQ(all.read[0].read_gb_s.best, 60);
+  EXPECT_EQ(all.read[0].read_gb_s.median, 35);
+  EXPECT_EQ(all.int8_gop_s.best, 600);
+  EXPECT_EQ(all.usual().read[0].read_gb_s.best, 35);
+  EXPECT_EQ(all.usual().f32_gflop_s.best, 35);
 }
 
 }  // namespace

@@ -149,6 +149,7 @@ Result<PredictFn> predict_here(const SessionOptions& options, const Ceilings& ce
               {"prefill", fmt::format("{:.0f}", 100.0 * shares.prefill)},
               {"why", slice.error().message}}};
   }
+  const Ceilings usual = ceilings.usual();
   return PredictFn([=](const Placement& setup) -> Result<Prediction> {
     SessionOptions with_sizes = options;
     const auto tokens = static_cast<int64_t>(setup.prompt_tokens + setup.output_tokens);
@@ -159,7 +160,7 @@ Result<PredictFn> predict_here(const SessionOptions& options, const Ceilings& ce
     const Plan& plan = model->plan;
     const auto batch = static_cast<int64_t>(setup.batch);
     auto terms = [&](const Pass& pass, double share) {
-      const PassLimit limit = pass_limit(plan, ceilings, pass);
+      const PassLimit limit = pass_limit(plan, slice ? ceilings : usual, pass);
       if (slice) return terms_of(limit, limit.limit_s() / slice->pass_s(pass), 0.0);
       return terms_of(limit, share, shares.step_s_per_layer * setup.shape.layers());
     };
