@@ -219,8 +219,8 @@ void add_protocol_options(CLI::App& verb, BenchFlags& flags) {
                               "Warm-ups of each task at most, while the speed still climbs"))
       ->check(CLI::Range(int64_t{0}, int64_t{1000}))
       ->capture_default_str();
-  keep_option(verb.add_option("--max_new_tokens,--max-new-tokens", options.max_new_tokens,
-                              "Longest answer in tokens"))
+  keep_option(verb.add_option("--max_new_tokens,--max-new-tokens,--max-tokens",
+                              options.max_new_tokens, "Longest answer in tokens"))
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   keep_option(verb.add_option("--length-locked", options.locked_tokens,
                               "Answers of exactly so many tokens: stop tokens do not end them"))

@@ -135,7 +135,8 @@ void SamplingFlags::add_to(CLI::App& verb) {
   option("--frequency_penalty,--frequency-penalty", frequency_penalty, "0: off");
   option("--logit_bias,--logit-bias", logit_bias, "ID:BIAS, may be repeated")
       ->allow_extra_args(false);
-  option("--max_new_tokens,--max-new-tokens", max_new_tokens, "Longest answer in tokens");
+  option("--max_new_tokens,-n,--max-new-tokens,--max-tokens", max_new_tokens,
+         "Longest answer in tokens");
   option("--stop", stop_strings, "End the answer before this text; may be repeated")
       ->allow_extra_args(false);
   option("--seed", seed, "Same prompt, settings and seed: same tokens")

@@ -104,12 +104,15 @@ class Run {
                generate(*engine_, session_->tokenizer(), {std::move(prompt), settings_}, show,
                         &interrupt_flag()));
     if (stream) {
-      std::fprintf(
-          stderr, "%s[%lld prompt tokens, first token after %.3f s; %lld tokens, %.1f tok/s; %s]\n",
-          generation.text.ends_with('\n') ? "" : "\n",
-          static_cast<long long>(generation.prompt_tokens), generation.ttft_s,
-          static_cast<long long>(generation.generated_tokens()), generation.decode_tok_s(),
-          finish_reason_name(generation.finish_reason));
+      // Speed is that of the tokens after the first.
+      const int64_t count = generation.generated_tokens();
+      std::string tokens = fmt::format("{} token{}", count, count == 1 ? "" : "s");
+      if (count > 1) tokens += fmt::format(", {:.1f} tok/s", generation.decode_tok_s());
+      const std::string line =
+          fmt::format("{}[{} prompt tokens, first token after {:.3f} s; {}; {}]\n",
+                      generation.text.ends_with('\n') ? "" : "\n", generation.prompt_tokens,
+                      generation.ttft_s, tokens, finish_reason_name(generation.finish_reason));
+      std::fputs(line.c_str(), stderr);
     }
     return generation;
   }
