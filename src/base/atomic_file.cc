@@ -20,6 +20,22 @@ tl::unexpected<Error> write_error(const char* what, const std::string& path) {
               std::strerror(error));
 }
 
+std::string directory_of(const std::string& path) {
+  std::string directory = std::filesystem::path(path).parent_path().string();
+  return directory.empty() ? "." : directory;
+}
+
+std::string link_of(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
+
+// A file without a name, which goes with the process however that ends; -1 where the file system
+// has no such files, or nothing gives them a name later.
+int open_nameless(const std::string& path) {
+  const int fd = ::open(directory_of(path).c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+  if (fd < 0 || ::access(link_of(fd).c_str(), F_OK) == 0) return fd;
+  ::close(fd);
+  return -1;
+}
+
 }  // namespace
 
 Result<AtomicFile> AtomicFile::create(const std::string& path, int64_t expected_bytes) {
@@ -32,10 +48,13 @@ Result<AtomicFile> AtomicFile::create(const std::string& path, int64_t expected_
   }
   AtomicFile file;
   file.path_ = path;
-  std::string temporary = fmt::format("{}.{}.{}.tmp", path, ::getpid(), serial.fetch_add(1));
-  file.fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (file.fd_ < 0) return write_error("create a file beside it", path);
-  file.temporary_ = std::move(temporary);
+  file.temporary_ = fmt::format("{}.{}.{}.tmp", path, ::getpid(), serial.fetch_add(1));
+  file.fd_ = open_nameless(path);
+  if (file.fd_ < 0) {
+    file.fd_ = ::open(file.temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file.fd_ < 0) return write_error("create a file beside it", path);
+    file.is_named_ = true;
+  }
   if (expected_bytes > 0 && ::fallocate(file.fd_, FALLOC_FL_KEEP_SIZE, 0, expected_bytes) != 0 &&
       (errno == ENOSPC || errno == EFBIG || errno == EDQUOT)) {
     return write_error(fmt::format("reserve {} bytes on its disk", expected_bytes).c_str(), path);
@@ -49,12 +68,13 @@ AtomicFile& AtomicFile::operator=(AtomicFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(temporary_, other.temporary_);
   std::swap(fd_, other.fd_);
+  std::swap(is_named_, other.is_named_);
   return *this;
 }
 
 AtomicFile::~AtomicFile() {
   if (fd_ >= 0) ::close(fd_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (is_named_) ::unlink(temporary_.c_str());
 }
 
 Result<void> AtomicFile::write_at(int64_t offset_bytes, std::span<const std::byte> bytes) {
@@ -70,16 +90,21 @@ Result<void> AtomicFile::write_at(int64_t offset_bytes, std::span<const std::byt
 
 Result<void> AtomicFile::commit() {
   if (::fsync(fd_) != 0) return write_error("flush to disk", path_);
+  // Only a name can be replaced by another at once, so it gets one first.
+  if (!is_named_) {
+    if (::linkat(AT_FDCWD, link_of(fd_).c_str(), AT_FDCWD, temporary_.c_str(), AT_SYMLINK_FOLLOW) !=
+        0)
+      return write_error("finish", path_);
+    is_named_ = true;
+  }
   const int closed = ::close(std::exchange(fd_, -1));
   if (closed != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
     return write_error("finish", path_);
   }
-  temporary_.clear();
+  is_named_ = false;
   // The new name is durable once its directory is. Some file systems refuse this; the data is safe
   // either way.
-  std::string directory = std::filesystem::path(path_).parent_path().string();
-  if (directory.empty()) directory = ".";
-  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int fd = ::open(directory_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd >= 0) {
     ::fsync(fd);
     ::close(fd);

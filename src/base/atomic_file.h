@@ -1,6 +1,7 @@
-// A file that is written in pieces and appears under its name only when it is complete: temporary
-// name in the same directory, fsync, rename. The object owns the temporary file and removes it
-// unless commit() succeeded. One thread at a time.
+// A file that is written in pieces and appears under its name only when it is complete: no name
+// while it is written, where the file system can do that, so that nothing stays when the process is
+// killed; else a temporary one in the same directory. Then fsync and rename. The object owns the
+// temporary file and removes it unless commit() succeeded. One thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -33,6 +34,7 @@ class AtomicFile {
   std::string path_;
   std::string temporary_;
   int fd_ = -1;
+  bool is_named_ = false;  // the temporary name exists
 };
 
 }  // namespace quench
