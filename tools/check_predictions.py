@@ -9,8 +9,8 @@ in a history of its own). Shown are errors of time, predicted over measured less
 
 - said before: what quench plan had said, minutes earlier; so much is off in all;
 - in turns: the same, but from layers that ran in turns with the model: the error of the model of time alone;
-- ceilings: the limit by the medians of the ceilings that were measured in turns, over the share of it that hardware/engines.json has:
-  what is said where there is no memory for some of the layers.
+- ceilings: the limit by the medians of the ceilings that were measured in turns, over the share of it that
+  hardware/engines.json has: what is said where there is no memory for some of the layers.
 
 The last shape of the default list was not looked at while anything was tuned. Exit 1 when a mean error in turns is over
 10 %.

@@ -27,6 +27,8 @@ struct Vec256 {
   static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
   static F div(F a, F b) { return _mm256_div_ps(a, b); }
   static F max(F a, F b) { return _mm256_max_ps(a, b); }
+  // b where neither is less, as where one is not a number.
+  static F min(F a, F b) { return _mm256_min_ps(a, b); }
   static F sqrt(F a) { return _mm256_sqrt_ps(a); }
   static F abs(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
   // a * b + c and c - a * b, rounded once.
@@ -91,6 +93,13 @@ struct Vec256 {
   static F negate_if_bit1(F v, I q) {
     const I sign = _mm256_slli_epi32(_mm256_and_si256(q, _mm256_set1_epi32(2)), 30);
     return _mm256_castsi256_ps(_mm256_xor_si256(_mm256_castps_si256(v), sign));
+  }
+
+  // Lane l becomes lane order[l] of v.
+  static F reorder(F v, I order) { return _mm256_permutevar8x32_ps(v, order); }
+  // Lane l becomes table[index[l]], 0 <= index[l] < 64.
+  static F look_up64_f32(const float* table, I index) {
+    return _mm256_i32gather_ps(table, index, 4);
   }
 
   // ---- integers, for the matmul kernels ----

@@ -26,6 +26,8 @@ struct Vec512 {
   static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F div(F a, F b) { return _mm512_div_ps(a, b); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  // b where neither is less, as where one is not a number.
+  static F min(F a, F b) { return _mm512_min_ps(a, b); }
   static F sqrt(F a) { return _mm512_sqrt_ps(a); }
   static F abs(F a) { return _mm512_abs_ps(a); }
   // a * b + c and c - a * b, rounded once.
@@ -79,6 +81,15 @@ struct Vec512 {
   static F negate_if_bit1(F v, I q) {
     const I sign = _mm512_slli_epi32(_mm512_and_si512(q, _mm512_set1_epi32(2)), 30);
     return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), sign));
+  }
+
+  // Lane l becomes lane order[l] of v.
+  static F reorder(F v, I order) { return _mm512_permutexvar_ps(order, v); }
+  // Lane l becomes table[index[l]], 0 <= index[l] < 64.
+  static F look_up64_f32(const float* table, I index) {
+    const F low = _mm512_permutex2var_ps(load(table), index, load(table + 16));
+    const F high = _mm512_permutex2var_ps(load(table + 32), index, load(table + 48));
+    return _mm512_mask_blend_ps(_mm512_test_epi32_mask(index, _mm512_set1_epi32(32)), low, high);
   }
 
   // ---- integers, for the matmul kernels ----
