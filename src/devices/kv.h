@@ -15,11 +15,15 @@ struct KvTypeRow {
 constexpr KvTypeRow kKvTypes[] = {
     {KvType::kF32, "f32"}, {KvType::kBf16, "bf16"}, {KvType::kInt8, "int8"}};
 
+// Always inline: kernel folders must not emit shared copies of it.
+[[gnu::always_inline]] constexpr int64_t kv_element_bytes(KvType type) {
+  return type == KvType::kF32 ? 4 : type == KvType::kBf16 ? 2 : 1;
+}
+
 // Bytes of one page of one layer: keys and values of kPageTokens tokens, and their scales.
 constexpr int64_t kv_page_bytes(KvType type, int64_t kv_heads, int64_t head_dim) {
-  const int64_t element_bytes = type == KvType::kF32 ? 4 : type == KvType::kBf16 ? 2 : 1;
   const int64_t scale_bytes = type == KvType::kInt8 ? 4 : 0;
-  return 2 * kv_heads * kPageTokens * (head_dim * element_bytes + scale_bytes);
+  return 2 * kv_heads * kPageTokens * (head_dim * kv_element_bytes(type) + scale_bytes);
 }
 
 // Attention cuts the keys of a sequence into fixed segments of this many tokens, each with its own

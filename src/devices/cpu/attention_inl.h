@@ -7,8 +7,7 @@
 // decide who computes when; a block that a row may not see leaves the row's state as it is.
 //
 // K is the kernel of an ISA level for one KvType: V (vector class), M (multiply policy), kPairs (a
-// unit of the product is two bf16), kInPlace (panels are multiplied where they lie, if their rows
-// are whole vectors), load_queries(), store_weights(), panel().
+// unit of the product is two bf16), load_queries(), store_weights(), panel().
 #pragma once
 
 #include "devices/cpu/exp_inl.h"
@@ -205,12 +204,11 @@ inline void attend_block(const AttentionArgs& a, const Item& item, int64_t block
   const int64_t units = K::kPairs ? a.head_dim / 2 : a.head_dim;
   const int64_t value_units = K::kPairs ? kPageTokens / 2 : kPageTokens;
 
-  // While one panel is multiplied the next one is fetched; a panel that is unpacked first fetches
-  // it while unpacking.
-  const bool in_place = K::kInPlace && a.head_dim % 16 == 0;
-  const uint32_t* panel = K::panel(keys, a.head_dim, kPageTokens, work.panel, values);
-  gemm<typename K::M>({work.queries, panel, work.scores, nullptr, in_place ? values : nullptr,
-                       units, kPageTokens, kPageTokens, item.rows, units, kPageTokens});
+  constexpr int kStored = static_cast<int>(kv_element_bytes(K::kType)) * (K::kPairs ? 2 : 1);
+
+  const uint32_t* panel = K::panel(keys, a.head_dim, kPageTokens, work.panel);
+  gemm<typename K::M, kStored>({work.queries, panel, work.scores, nullptr, values, units,
+                                kPageTokens, kPageTokens, item.rows, units, kPageTokens});
   for (int64_t row = 0; row < item.rows; ++row) {
     const int64_t t = token_of(a, item, row);
     const int64_t position = a.batch.positions[t];
@@ -224,10 +222,10 @@ inline void attend_block(const AttentionArgs& a, const Item& item, int64_t block
     const float scale = a.scale * (a.query_scale != nullptr ? a.query_scale[t] : 1.0f);
     softmax_row<K>(work, row, begin, end, scale * 1.44269504f, key_scales);
   }
-  panel = K::panel(values, kPageTokens, a.head_dim, work.panel, next_keys);
-  gemm<typename K::M>({reinterpret_cast<const uint32_t*>(work.scores), panel, work.segment.out,
-                       work.keep, in_place ? next_keys : nullptr, kPageTokens, dim, dim, item.rows,
-                       value_units, dim});
+  panel = K::panel(values, kPageTokens, a.head_dim, work.panel);
+  gemm<typename K::M, kStored>({reinterpret_cast<const uint32_t*>(work.scores), panel,
+                                work.segment.out, work.keep, next_keys, kPageTokens, dim, dim,
+                                item.rows, value_units, dim});
 }
 
 // The state of one segment, from nothing.

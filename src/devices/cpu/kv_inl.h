@@ -22,8 +22,7 @@ struct KvLayout {
 };
 
 inline KvLayout kv_layout(KvType type, int64_t head_dim) {
-  const int64_t element_bytes = type == KvType::kF32 ? 4 : type == KvType::kBf16 ? 2 : 1;
-  const int64_t panel_bytes = kPageTokens * head_dim * element_bytes;
+  const int64_t panel_bytes = kPageTokens * head_dim * kv_element_bytes(type);
   return {panel_bytes, 2 * panel_bytes + (type == KvType::kInt8 ? 2 * kPageTokens * 4 : 0)};
 }
 

@@ -26,7 +26,6 @@ struct KernelF32 {
   using M = MultiplyF32;
   static constexpr KvType kType = KvType::kF32;
   static constexpr bool kPairs = false;
-  static constexpr bool kInPlace = true;
 
   static void load_queries(const float* q, int64_t head_dim, uint32_t* to) {
     __builtin_memcpy(to, q, static_cast<size_t>(head_dim) * 4);
@@ -35,7 +34,7 @@ struct KernelF32 {
     for (int i = 0; i < 8; ++i) _mm256_storeu_ps(reinterpret_cast<float*>(to) + i * 8, w[i]);
   }
   static const uint32_t* panel(const std::byte* stored, int64_t rows, int64_t lanes,
-                               uint32_t* buffer, const std::byte*) {
+                               uint32_t* buffer) {
     return padded_panel(stored, rows, lanes, buffer);
   }
 };
@@ -43,14 +42,13 @@ struct KernelF32 {
 // Unpacks a panel of pairs into two f32 rows per unit: Unpack::pairs(from) gives eight lanes of
 // each. The end of a row that is no whole vector is read through a padded copy.
 template <class Unpack>
-const uint32_t* unpack_panel(const std::byte* stored, int64_t rows, int64_t lanes, uint32_t* buffer,
-                             const std::byte* next) {
+const uint32_t* unpack_panel(const std::byte* stored, int64_t rows, int64_t lanes,
+                             uint32_t* buffer) {
   const int64_t padded = padded_dim(lanes);
   const int64_t unit_bytes = lanes * Unpack::kPairBytes;
   auto* to = reinterpret_cast<float*>(buffer);
   for (int64_t u = 0; u < rows / 2; ++u, to += 2 * padded) {
     const std::byte* from = stored + u * unit_bytes;
-    for (int64_t i = 0; i < unit_bytes; i += 64) __builtin_prefetch(next + u * unit_bytes + i);
     auto unpack = [&](const std::byte* source, int64_t lane) {
       __m256 first;
       __m256 second;
@@ -91,19 +89,17 @@ struct UnpackInt8 {
 
 struct KernelBf16 : KernelF32 {
   static constexpr KvType kType = KvType::kBf16;
-  static constexpr bool kInPlace = false;
   static const uint32_t* panel(const std::byte* stored, int64_t rows, int64_t lanes,
-                               uint32_t* buffer, const std::byte* next) {
-    return unpack_panel<UnpackBf16>(stored, rows, lanes, buffer, next);
+                               uint32_t* buffer) {
+    return unpack_panel<UnpackBf16>(stored, rows, lanes, buffer);
   }
 };
 
 struct KernelInt8 : KernelF32 {
   static constexpr KvType kType = KvType::kInt8;
-  static constexpr bool kInPlace = false;
   static const uint32_t* panel(const std::byte* stored, int64_t rows, int64_t lanes,
-                               uint32_t* buffer, const std::byte* next) {
-    return unpack_panel<UnpackInt8>(stored, rows, lanes, buffer, next);
+                               uint32_t* buffer) {
+    return unpack_panel<UnpackInt8>(stored, rows, lanes, buffer);
   }
 };
 

@@ -7,6 +7,7 @@
 
 #include "base/float16.h"
 #include "devices/cpu/ref/ref.h"
+#include "devices/kv.h"
 
 namespace quench::ref {
 namespace {
@@ -21,11 +22,10 @@ struct PageRows {
   int64_t head_dim;
   std::byte* page;
 
-  int64_t element_bytes() const { return type == KvType::kF32 ? 4 : type == KvType::kBf16 ? 2 : 1; }
   // Row of a head's key (or value) at `slot`.
   std::byte* row(bool is_value, int64_t head, int64_t slot) const {
     const int64_t index = ((is_value ? kv_heads : 0) + head) * kPageTokens + slot;
-    return page + index * head_dim * element_bytes();
+    return page + index * head_dim * kv_element_bytes(type);
   }
   float& scale(bool is_value, int64_t head, int64_t slot) const {
     auto* scales = reinterpret_cast<float*>(row(false, 2 * kv_heads, 0));
