@@ -145,8 +145,10 @@ Result<void> time_all(const CheckFlags& flags) {
                 {"kernels", table.json()}});
     return {};
   }
-  std::printf("%s, ISA level %s, %d threads; medians, beside the best ceilings of this run\n\n",
-              ceilings.cpu_model.c_str(), ceilings.isa.c_str(), ceilings.threads);
+  std::printf(
+      "%s, ISA level %s, %d threads; medians of turns, each beside a plain read of the same bytes "
+      "or as many operations\n\n",
+      ceilings.cpu_model.c_str(), ceilings.isa.c_str(), ceilings.threads);
   std::fputs(table.text(stdout_takes_style()).c_str(), stdout);
   return {};
 }

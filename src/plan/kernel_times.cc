@@ -1,6 +1,7 @@
 #include "plan/kernel_times.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "base/clock.h"
 #include "base/random.h"
@@ -16,11 +17,6 @@ constexpr int kRepetitions = 7;
 // A kernel that multiplies slower than this per thread is not asked for a prefill.
 constexpr double kSlowGopS = 2.0;
 constexpr double kOps = 2.0 * static_cast<double>(kPrefillOutputs * kInputs);  // of one token
-
-Rate rate(std::vector<double> rates) {
-  std::sort(rates.begin(), rates.end());
-  return {rates.back(), rates[rates.size() / 2]};
-}
 
 // A random matrix [n, kInputs], packed for a kernel.
 class RandomWeight {
@@ -61,9 +57,72 @@ class RandomWeight {
   Buffer buffer_;
 };
 
-// Seconds of m tokens, each time once; the first time does not count.
-Result<std::vector<double>> time_tokens(Device& device, const Weight& weight, int64_t m,
-                                        int repetitions) {
+double seconds_of(Device& device, const std::function<void(const OpContext&)>& work) {
+  const double start_s = now_s();
+  device.run(work);
+  return std::max(now_s() - start_s, 1e-9);
+}
+
+// As much as a kernel does, done by a probe that does nothing else: a worker's part.
+using Limit = std::function<void(const Worker&)>;
+
+std::atomic<uint64_t> sink{0};  // so that no compiler drops what probes do
+
+// Reads the packed weight, as is best for its size.
+Limit read_limit(const Device& device, const Weight& weight, const ReadCeiling& how) {
+  return [&device, &weight, how](const Worker& worker) {
+    const int64_t grain = how.streams * kProbeGrain;
+    const int64_t part = weight.packed_bytes / worker.count / grain * grain;
+    sink += device.probes().read(weight.packed + worker.index * part, part, how.streams,
+                                 how.prefetch_bytes);
+  };
+}
+
+// `ops` operations of the fastest kind of instruction that does the arithmetic.
+Limit peak_limit(Device& device, Arithmetic arithmetic, double ops) {
+  const Probes& probes = device.probes();
+  std::vector<const PeakProbe*> kinds = {&probes.f32};
+  if (arithmetic == Arithmetic::kBf16) kinds = {&probes.f32, &probes.bf16};
+  if (arithmetic == Arithmetic::kInt8) kinds = {&probes.f32, &probes.int8, &probes.int8_narrow};
+  Limit fastest;
+  double least_s = 0.0;
+  for (const PeakProbe* kind : kinds) {
+    if (kind->run == nullptr) continue;
+    const Limit limit = [kind, ops](const Worker& worker) {
+      const double rounds = ops / worker.count / static_cast<double>(kind->ops_per_round);
+      sink += static_cast<uint64_t>(kind->run(static_cast<int64_t>(rounds)));
+    };
+    for (int look = 0; look < 2; ++look) {
+      const double one_s = seconds_of(device, [&](const OpContext& c) { limit(c.worker); });
+      if (fastest && one_s >= least_s) continue;
+      fastest = limit;
+      least_s = one_s;
+    }
+  }
+  return fastest;
+}
+
+// Runs of a kernel, each beside its limit.
+struct Turns {
+  std::vector<double> own_s;
+  std::vector<double> shares;  // the limit's time over the kernel's
+
+  Rate rate(double amount) const {
+    return {amount / *std::min_element(own_s.begin(), own_s.end()) / 1e9,
+            amount / middle(own_s) / 1e9};
+  }
+  double share() const { return middle(shares); }
+
+ private:
+  static double middle(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+  }
+};
+
+// m tokens, again and again; the first time does not count.
+Result<Turns> time_tokens(Device& device, const Weight& weight, int64_t m, int repetitions,
+                          const Limit& limit) {
   const int64_t scratch_bytes = std::max<int64_t>(weight.kernel->scratch_bytes(m, weight.k), 64);
   QUENCH_TRY(const Buffer scratch, device.allocate(scratch_bytes));
   QUENCH_TRY(const Buffer x, device.allocate(m * weight.k * 4));
@@ -76,22 +135,19 @@ Result<std::vector<double>> time_tokens(Device& device, const Weight& weight, in
   float* const outputs[] = {reinterpret_cast<float*>(y.data())};
   const MatmulArgs args = {
       reinterpret_cast<const float*>(x.data()), weights, outputs, 1, m, m, nullptr, nullptr};
-  std::vector<double> seconds;
+  Turns turns;
   for (int i = 0; i <= repetitions; ++i) {
-    const double start_s = now_s();
-    device.run([&](OpContext context) {
+    const double own_s = seconds_of(device, [&](OpContext context) {
       context.scratch = scratch.data();
       weight.kernel->run(context, args);
     });
-    if (i > 0) seconds.push_back(std::max(now_s() - start_s, 1e-9));
+    const double limit_s =
+        seconds_of(device, [&](const OpContext& context) { limit(context.worker); });
+    if (i == 0) continue;
+    turns.own_s.push_back(own_s);
+    turns.shares.push_back(limit_s / own_s);
   }
-  return seconds;
-}
-
-Rate rate_of(double amount, const std::vector<double>& seconds) {
-  std::vector<double> rates;
-  for (const double one_s : seconds) rates.push_back(amount / one_s / 1e9);
-  return rate(std::move(rates));
+  return turns;
 }
 
 // Rows of a matrix that is larger than the last cache, so that one token reads it from memory.
@@ -111,16 +167,18 @@ Result<void> time_kernel(Device& device, const Ceilings& ceilings, const RandomW
   time.n = weight.n;
   time.k = weight.k;
   time.packed_bytes = weight.packed_bytes;
-  QUENCH_TRY(const auto decode_s, time_tokens(device, weight, 1, kRepetitions));
-  time.decode_gb_s = rate_of(static_cast<double>(weight.packed_bytes), decode_s);
-  time.decode_share =
-      time.decode_gb_s.median / ceilings.for_working_set(weight.packed_bytes).read_gb_s.best;
+  const ReadCeiling& how = ceilings.for_working_set(weight.packed_bytes);
+  QUENCH_TRY(const Turns one,
+             time_tokens(device, weight, 1, kRepetitions, read_limit(device, weight, how)));
+  time.decode_gb_s = one.rate(static_cast<double>(weight.packed_bytes));
+  time.decode_share = one.share();
   if (prefill == nullptr) return {};
   time.prefill_tokens = kPrefillTokens;
-  QUENCH_TRY(const auto prefill_s,
-             time_tokens(device, prefill->weight(), kPrefillTokens, kRepetitions));
-  time.prefill_gop_s = rate_of(kOps * kPrefillTokens, prefill_s);
-  time.prefill_share = time.prefill_gop_s.median / ceilings.peak(weight.kernel->arithmetic).best;
+  constexpr double kAllOps = kOps * kPrefillTokens;
+  QUENCH_TRY(const Turns many, time_tokens(device, prefill->weight(), kPrefillTokens, kRepetitions,
+                                           peak_limit(device, weight.kernel->arithmetic, kAllOps)));
+  time.prefill_gop_s = many.rate(kAllOps);
+  time.prefill_share = many.share();
   return {};
 }
 
@@ -143,9 +201,8 @@ Result<std::vector<KernelTime>> time_kernels(
     QUENCH_TRY(const RandomWeight small,
                RandomWeight::make(device, kernel, format, kPrefillOutputs));
     // Slow kernels get little to do: a few looks tell.
-    QUENCH_TRY(const auto look_s, time_tokens(device, small.weight(), 1, 3));
-    if (kOps / *std::min_element(look_s.begin(), look_s.end()) / 1e9 <
-        kSlowGopS * device.num_workers()) {
+    QUENCH_TRY(const Turns look, time_tokens(device, small.weight(), 1, 3, [](const Worker&) {}));
+    if (look.rate(kOps).best < kSlowGopS * device.num_workers()) {
       QUENCH_TRY_VOID(time_kernel(device, ceilings, small, nullptr, time));
       continue;
     }
