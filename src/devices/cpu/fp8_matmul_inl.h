@@ -1,5 +1,6 @@
 // Matmul of e4m3 strips (fp8_strip_inl.h), as templates over a vector class V and an arithmetic D:
-// what a step of a few columns takes of weights and inputs, and how it multiplies them.
+// what a step of kStepColumns columns takes of weights and inputs, and how it multiplies them.
+// Codes are unpacked kUnpackColumns columns at a time.
 //
 // Arithmetic, the same for every m, thread count and call: per 128 columns s = step(s, weights,
 // input) in ascending order, from 0; then acc = fma(s, scale, acc), from 0; y = acc + bias. Codes
@@ -14,7 +15,13 @@ namespace {
 
 // From so many tokens on, weights are unpacked once and used from the cache.
 constexpr int64_t kFp8FewTokens = 4;
-constexpr int64_t kFp8AheadBytes = 2048;
+// A line is asked for into the second-level cache, and nearer from there into the first: what waits
+// in the first for memory holds one of its few places for misses.
+constexpr int64_t kFp8FarBytes = 4096;
+constexpr int64_t kFp8NearBytes = 1024;
+
+template <class D>
+constexpr int64_t kFp8Steps = D::kUnpackColumns / D::kStepColumns;
 
 // kVectors vectors of consecutive outputs of one matrix.
 template <class V>
@@ -41,6 +48,7 @@ struct Fp8Rows {
 template <class V, class D, int kTokens, int kVectors>
 void fp8_few(const FloatJob& job, const Fp8Rows<V>& rows, int64_t first, int64_t count,
              int64_t token) {
+  constexpr int64_t kLineColumns = kLineBytes / kStripRows;
   const int64_t k = job.weight->k;
   const std::byte* w[kVectors];
   const typename D::X* x[kTokens];
@@ -55,16 +63,24 @@ void fp8_few(const FloatJob& job, const Fp8Rows<V>& rows, int64_t first, int64_t
     typename V::F sums[kTokens][kVectors];
     for (int t = 0; t < kTokens; ++t)
       for (int v = 0; v < kVectors; ++v) sums[t][v] = V::zero();
-    for (int64_t c = 0; c < columns; c += D::kStepColumns) {
-      typename D::W weights[kVectors];
-      for (int v = 0; v < kVectors; ++v) {
-        V::prefetch(w[v] + kFp8AheadBytes);
-        weights[v] = D::weights(w[v]);
-        w[v] += D::kStepColumns * kStripRows;
+    for (int64_t c = 0; c < columns; c += kLineColumns) {
+      for (int v = 0; v < kVectors; v += Fp8Rows<V>::kPerStrip) {
+        V::prefetch_far(w[v] + kFp8FarBytes);
+        V::prefetch(w[v] + kFp8NearBytes);
       }
-      for (int t = 0; t < kTokens; ++t) {
-        for (int v = 0; v < kVectors; ++v) sums[t][v] = D::step(sums[t][v], weights[v], x[t]);
-        x[t] += D::kStepColumns;
+      for (int64_t part = 0; part < kLineColumns; part += D::kUnpackColumns) {
+        typename D::W weights[kVectors][kFp8Steps<D>];
+        for (int v = 0; v < kVectors; ++v) {
+          D::unpack(w[v], weights[v]);
+          w[v] += D::kUnpackColumns * kStripRows;
+        }
+        for (int64_t i = 0; i < kFp8Steps<D>; ++i) {
+          for (int t = 0; t < kTokens; ++t) {
+            for (int v = 0; v < kVectors; ++v)
+              sums[t][v] = D::step(sums[t][v], weights[v][i], x[t]);
+            x[t] += D::kStepColumns;
+          }
+        }
       }
     }
     for (int v = 0; v < kVectors; ++v) {
@@ -125,11 +141,12 @@ template <class V, class D, int kVectors>
 void fp8_many(const FloatJob& job, const Fp8Rows<V>& rows, int64_t first, int64_t count,
               int64_t token_begin, int64_t token_end) {
   constexpr int64_t kLanes = kVectors * V::kWidth;
+  constexpr int64_t kBytes = sizeof(typename D::W);
   const int64_t k = job.weight->k;
   const int64_t num_tokens = token_end - token_begin;
   const typename D::X* inputs[kFloatTokenBlock];
   alignas(64) float acc[kFloatTokenBlock * kLanes];
-  alignas(64) std::byte weights[kXBlock / D::kStepColumns * kVectors * sizeof(typename D::W)];
+  alignas(64) std::byte weights[kXBlock / D::kStepColumns * kVectors * kBytes];
   alignas(64) float scales[kLanes];
   for (int64_t t = 0; t < num_tokens; ++t)
     inputs[t] = float_input<typename D::X>(job, token_begin + t);
@@ -138,12 +155,16 @@ void fp8_many(const FloatJob& job, const Fp8Rows<V>& rows, int64_t first, int64_
     const int64_t column = unit * kXBlock;
     const int64_t columns = k - column < kXBlock ? k - column : kXBlock;
     std::byte* to = weights;
-    for (int64_t c = 0; c < columns; c += D::kStepColumns) {
-      for (int v = 0; v < kVectors; ++v, to += sizeof(typename D::W)) {
+    for (int64_t c = 0; c < columns; c += D::kUnpackColumns) {
+      for (int v = 0; v < kVectors; ++v) {
         const std::byte* at = rows.codes(v) + (column + c) * kStripRows;
         V::prefetch_far(at + kXBlock * kStripRows);
-        D::store(to, D::weights(at));
+        typename D::W unpacked[kFp8Steps<D>];
+        D::unpack(at, unpacked);
+        for (int64_t i = 0; i < kFp8Steps<D>; ++i)
+          D::store(to + (i * kVectors + v) * kBytes, unpacked[i]);
       }
+      to += kFp8Steps<D> * kVectors * kBytes;
     }
     for (int v = 0; v < kVectors; ++v) V::store(scales + v * V::kWidth, rows.scale(v, unit));
     fp8_tiles<V, D, kVectors>(num_tokens, weights, scales, inputs, columns, acc);

@@ -5,7 +5,7 @@
 namespace quench {
 
 bool fp8_strips_accept(const Format& format, int64_t n, int64_t k) {
-  return (format.name == "fp8" || format.name == "fp8_b128") && k % 2 == 0 && format.fits(n, k);
+  return (format.name == "fp8" || format.name == "fp8_b128") && k % 4 == 0 && format.fits(n, k);
 }
 
 int64_t fp8_strips_bytes(const Format& format, int64_t n, int64_t k) {

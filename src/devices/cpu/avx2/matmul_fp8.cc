@@ -10,11 +10,12 @@ struct FloatFp8 {
   using X = float;
   using W = __m256;
   static constexpr int64_t kStepColumns = 1;
+  static constexpr int64_t kUnpackColumns = 1;
   // Sign to the top, exponent and mantissa below the highest exponent bit.
-  static W weights(const std::byte* at) {
+  static void unpack(const std::byte* at, W* w) {
     const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at));
     const __m128i words = _mm_slli_epi16(_mm_cvtepi8_epi16(codes), 7);
-    return _mm256_cvtph_ps(_mm_and_si128(words, _mm_set1_epi16(static_cast<int16_t>(0xbf80))));
+    *w = _mm256_cvtph_ps(_mm_and_si128(words, _mm_set1_epi16(static_cast<int16_t>(0xbf80))));
   }
   static W load(const std::byte* at) { return _mm256_load_ps(reinterpret_cast<const float*>(at)); }
   static void store(std::byte* at, W w) { _mm256_store_ps(reinterpret_cast<float*>(at), w); }
